@@ -1,0 +1,1 @@
+"""What samplers believe: probabilistic models of losses, NumPy in and out."""
