@@ -1,0 +1,157 @@
+"""What a configuration must satisfy beyond its ranges: conditions, forbidden combinations, constraints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tunewright.errors import SpaceError
+
+Config = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A condition on a number: the parameter is active when its parent lies in ``[low, high]``.
+
+    Args:
+        low: Smallest value of the parent, or None for no bound.
+        high: Largest value of the parent, or None for no bound.
+    """
+
+    low: float | None = None
+    high: float | None = None
+
+    def holds(self, value: Any) -> bool:
+        """Whether ``value`` lies in the range."""
+        return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """A linear constraint: the weighted sum of some numbers stays at or below a bound.
+
+    A configuration in which one of the named parameters is inactive satisfies it.
+
+    Args:
+        weights: Weight of each named parameter.
+        upper: Largest allowed sum.
+    """
+
+    weights: Mapping[str, float]
+    upper: float
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parameters that take part."""
+        return tuple(self.weights)
+
+    def holds(self, config: Config) -> bool:
+        """Whether the configuration satisfies the constraint."""
+        total = 0.0
+        for name, weight in self.weights.items():
+            if name not in config:
+                return True
+            total += weight * config[name]
+        return total <= self.upper + 1e-12 * max(1.0, abs(self.upper))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        return {"type": "linear", "weights": dict(self.weights), "upper": self.upper}
+
+
+@dataclass(frozen=True, slots=True)
+class Forbidden:
+    """A combination of values that must not occur together.
+
+    Args:
+        values: For each named parameter the forbidden value, or a tuple of them.
+    """
+
+    values: Mapping[str, Any]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parameters that take part."""
+        return tuple(self.values)
+
+    def holds(self, config: Config) -> bool:
+        """Whether the configuration avoids the combination."""
+        for name, bad in self.values.items():
+            if name not in config:
+                return True
+            value = config[name]
+            options = bad if isinstance(bad, tuple) else (bad,)
+            if not any(value == o and isinstance(value, bool) == isinstance(o, bool) for o in options):
+                return True
+        return False
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        return {
+            "type": "forbidden",
+            "values": {k: list(v) if isinstance(v, tuple) else v for k, v in self.values.items()},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Predicate:
+    """A constraint given as a function of the configuration that returns True when it holds.
+
+    Functions are not stored: the log keeps only ``label``, and the same function must be given again when the
+    study is opened to propose configurations.
+
+    Args:
+        label: Name under which the constraint is stored and shown.
+        test: The function; without it the constraint is taken to hold.
+    """
+
+    label: str
+    test: Callable[[Config], bool] | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parameters that take part: unknown, so none are listed."""
+        return ()
+
+    def holds(self, config: Config) -> bool:
+        """Whether the configuration satisfies the constraint.
+
+        Raises:
+            SpaceError: If the function itself fails.
+        """
+        if self.test is None:
+            return True
+        try:
+            return bool(self.test(config))
+        except Exception as error:
+            raise SpaceError(
+                f"A constraint must return True or False for every configuration; '{self.label}' raised "
+                f"{type(error).__name__}: {error} for {dict(config)!r}. Handle missing (inactive) parameters in it."
+            ) from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        return {"type": "predicate", "label": self.label}
+
+
+Constraint = Linear | Forbidden | Predicate
+
+
+def constraint_from_dict(data: Mapping[str, Any]) -> Constraint:
+    """Rebuilds a constraint from its JSON form.
+
+    Raises:
+        SpaceError: If the type is unknown.
+    """
+    kind = data.get("type")
+    if kind == "linear":
+        return Linear(dict(data["weights"]), float(data["upper"]))
+    if kind == "forbidden":
+        return Forbidden({k: tuple(v) if isinstance(v, list) else v for k, v in data["values"].items()})
+    if kind == "predicate":
+        return Predicate(str(data["label"]))
+    raise SpaceError(
+        f"A constraint needs a type out of linear, forbidden, predicate; got {kind!r}. Correct the type."
+    )

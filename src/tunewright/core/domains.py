@@ -1,0 +1,511 @@
+"""One parameter: what values it may take and how they map to a code in [0, 1].
+
+Codes are what models see. A continuous parameter maps linearly (or in logarithm) onto [0, 1]; a discrete one
+with ``k`` levels maps level ``i`` to the centre of its bin, ``(i + 0.5) / k``, so a uniform code gives uniform
+levels. Integers on a log scale, and discrete parameters with more than ``MAX_LEVELS`` levels, are treated as
+continuous by models (``levels == 0``) and rounded when decoded.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tunewright.errors import SpaceError
+
+if TYPE_CHECKING:
+    from tunewright.core.space import Space
+
+type_ = type
+Value = bool | int | float | str | None
+Codes = NDArray[np.float64]
+Coder = tuple[Callable[[Any], float], Callable[[float], Any]]
+MAX_LEVELS = 4096
+MAX_OPTIONS = 10_000
+
+
+def plain(value: Any) -> Value:
+    """Turns NumPy scalars into Python ones and refuses what JSON cannot hold.
+
+    Raises:
+        SpaceError: If the value is not a bool, int, finite float, str or None.
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        if math.isfinite(value):
+            return value
+    elif isinstance(value, str) and not any(0xD800 <= ord(c) <= 0xDFFF for c in value):
+        return value
+    raise SpaceError(
+        f"A parameter value must be a bool, a finite number, a string or None; got {value!r} "
+        f"of type {type_(value).__name__}. Use a name for it and look the object up in your code."
+    )
+
+
+def _number(name: str, field: str, value: Any) -> float:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise SpaceError(f"{name} needs numbers for its bounds; got {field}={value!r}. Pass a number.")
+    if not math.isfinite(value):
+        raise SpaceError(
+            f"{name} needs finite bounds; got {field}={value!r}. Pick the largest value you would try."
+        )
+    return value
+
+
+def _check_range(name: str, low: float, high: float, log: bool) -> None:
+    if low >= high:
+        hint = "Swap the bounds" if low > high else "Fix the parameter in your code instead"
+        raise SpaceError(f"{name} needs low < high; got low={low!r}, high={high!r}. {hint} or use Choice.")
+    if log and low <= 0:
+        raise SpaceError(
+            f"{name} on a log scale needs low > 0; got low={low!r}. Did you mean {min(1e-6, high / 1e6):.0e}?"
+        )
+    if not math.isfinite(high - low):
+        raise SpaceError(f"{name} needs a finite width; got low={low!r}, high={high!r}. Use log=True.")
+
+
+def _check_belief(name: str, confidence: float) -> None:
+    if not 0.0 <= confidence < 1.0:
+        raise SpaceError(
+            f"{name} needs 0 <= confidence < 1; got {confidence!r}. 0 ignores the guess, 0.5 is a fair guess, 0.9 a strong one."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Float:
+    """A real number in ``[low, high]``.
+
+    Args:
+        low: Smallest value.
+        high: Largest value; must be larger than ``low``.
+        log: Spread values evenly in logarithm; needs ``low > 0``.
+        step: Only ``low, low + step, ...`` up to ``high``.
+        guess: Where you believe good values are.
+        confidence: How much weight the guess gets, in ``[0, 1)``.
+
+    Raises:
+        SpaceError: If the bounds, the step or the guess cannot be used.
+
+    Example:
+        >>> Float(1e-5, 1e-1, log=True).levels
+        0
+    """
+
+    low: float
+    high: float
+    _: KW_ONLY
+    log: bool = False
+    step: float | None = None
+    guess: float | None = None
+    confidence: float = 0.5
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "low", float(_number("Float", "low", self.low)))
+        object.__setattr__(self, "high", float(_number("Float", "high", self.high)))
+        _check_range("Float", self.low, self.high, self.log)
+        if self.step is not None:
+            if self.log:
+                raise SpaceError("Float needs either log or step; got both. Drop one of them.")
+            step = float(_number("Float", "step", self.step))
+            if not 0 < step <= self.high - self.low:
+                raise SpaceError(
+                    f"Float needs 0 < step <= high - low; got step={step!r}. Choose a smaller step."
+                )
+            object.__setattr__(self, "step", step)
+        _check_belief("Float", self.confidence)
+        if self.guess is not None and not self.contains(self.guess):
+            raise SpaceError(
+                f"A guess must lie in the range; got {self.guess!r}, not in [{self.low}, {self.high}]."
+            )
+
+    @property
+    def count(self) -> int:
+        """Number of distinct values; 0 means uncountably many."""
+        if self.step is None:
+            return 0
+        return math.floor((self.high - self.low) / self.step * (1 + 1e-12)) + 1
+
+    @property
+    def levels(self) -> int:
+        """Number of levels that models see; 0 means continuous."""
+        return self.count if self.count <= MAX_LEVELS else 0
+
+    @property
+    def categorical(self) -> bool:
+        """Whether values have no order."""
+        return False
+
+    def contains(self, value: Any) -> bool:
+        """Whether ``value`` is a number inside the bounds."""
+        return (
+            isinstance(value, int | float) and not isinstance(value, bool) and self.low <= value <= self.high
+        )
+
+    def coder(self) -> Coder:
+        """Returns the pair ``(encode, decode)`` between values and codes in [0, 1]."""
+        low, high = self.low, self.high
+        if self.log:
+            a, w = math.log(low), math.log(high) - math.log(low)
+            exp, log = math.exp, math.log
+            return (lambda v: (log(v) - a) / w), (lambda u: min(max(exp(a + u * w), low), high))
+        if self.step is not None:
+            k, step = self.count, self.step
+            return (
+                lambda v: (min(max(round((v - low) / step), 0), k - 1) + 0.5) / k,
+                lambda u: min(low + min(int(u * k), k - 1) * step, high),
+            )
+        width = high - low
+        return (lambda v: (v - low) / width), (lambda u: min(low + u * width, high))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        return _compact("float", self, ("low", "high", "log", "step", "guess", "confidence"))
+
+
+@dataclass(frozen=True, slots=True)
+class Int:
+    """A whole number in ``[low, high]``, both ends included.
+
+    Args:
+        low: Smallest value.
+        high: Largest value; must be larger than ``low``.
+        log: Spread values evenly in logarithm; needs ``low >= 1``.
+        step: Only ``low, low + step, ...`` up to ``high``.
+        guess: Where you believe good values are.
+        confidence: How much weight the guess gets, in ``[0, 1)``.
+
+    Raises:
+        SpaceError: If the bounds, the step or the guess cannot be used.
+    """
+
+    low: int
+    high: int
+    _: KW_ONLY
+    log: bool = False
+    step: int = 1
+    guess: int | None = None
+    confidence: float = 0.5
+
+    def __post_init__(self) -> None:
+        for field in ("low", "high", "step"):
+            value = _number("Int", field, getattr(self, field))
+            if value != int(value):
+                raise SpaceError(f"Int needs whole numbers; got {field}={value!r}. Use Float for fractions.")
+            if abs(value) > 2**53:
+                raise SpaceError(
+                    f"Int needs bounds within 2**53; got {field}={value!r}. Use a smaller range or log=True."
+                )
+            object.__setattr__(self, field, int(value))
+        _check_range("Int", self.low, self.high, self.log)
+        if self.step < 1 or self.step > self.high - self.low:
+            raise SpaceError(
+                f"Int needs 1 <= step <= high - low; got step={self.step}. Choose a smaller step."
+            )
+        if self.log and self.step != 1:
+            raise SpaceError("Int needs either log or step; got both. Drop one of them.")
+        _check_belief("Int", self.confidence)
+        if self.guess is not None and not self.contains(self.guess):
+            raise SpaceError(
+                f"A guess must lie in the range; got {self.guess!r}, not in [{self.low}, {self.high}]."
+            )
+
+    @property
+    def count(self) -> int:
+        """Number of distinct values."""
+        return (self.high - self.low) // self.step + 1
+
+    @property
+    def levels(self) -> int:
+        """Number of levels that models see; 0 means continuous."""
+        return 0 if self.log or self.count > MAX_LEVELS else self.count
+
+    @property
+    def categorical(self) -> bool:
+        """Whether values have no order."""
+        return False
+
+    def contains(self, value: Any) -> bool:
+        """Whether ``value`` is a whole number inside the bounds."""
+        return (
+            isinstance(value, int)
+            and not isinstance(value, bool)
+            and self.low <= value <= self.high
+            and (value - self.low) % self.step == 0
+        )
+
+    def coder(self) -> Coder:
+        """Returns the pair ``(encode, decode)`` between values and codes in [0, 1]."""
+        low, high, step, k = self.low, self.high, self.step, self.count
+        if self.log:
+            a = math.log(low - 0.5)
+            w = math.log(high + 0.5) - a
+            exp, log = math.exp, math.log
+            return (lambda v: (log(v) - a) / w), (lambda u: min(max(round(exp(a + u * w)), low), high))
+        return (lambda v: ((v - low) // step + 0.5) / k), (lambda u: low + min(int(u * k), k - 1) * step)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        return _compact("int", self, ("low", "high", "log", "step", "guess", "confidence"))
+
+
+def _key(value: Value) -> tuple[str, Value]:
+    """Tells True, 1 and 1.0 apart, which Python does not."""
+    return type_(value).__name__, value
+
+
+def _check_options(name: str, options: tuple[Value, ...]) -> None:
+    if not options:
+        raise SpaceError(f"{name} needs at least one option; got none. List the values to choose from.")
+    if len(options) > MAX_OPTIONS:
+        raise SpaceError(
+            f"{name} takes at most {MAX_OPTIONS} options; got {len(options)}. Use Int and look them up."
+        )
+    if len({_key(o) for o in options}) < len(options):
+        raise SpaceError(f"{name} needs distinct options; got {list(options)!r}. Remove the repeated ones.")
+
+
+def _option_coder(options: tuple[Value, ...]) -> Coder:
+    k = len(options)
+    where = {_key(o): (i + 0.5) / k for i, o in enumerate(options)}
+    return (lambda v: where[_key(v)]), (lambda u: options[min(int(u * k), k - 1)])
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of several options without an order.
+
+    Args:
+        options: The options, or a mapping from option to the nested space that opens when it is chosen
+            (``None`` or an empty mapping where nothing more is to be chosen).
+        guess: The option you believe in.
+        confidence: How much weight the guess gets, in ``[0, 1)``.
+
+    Raises:
+        SpaceError: If there is no option, or one occurs twice.
+
+    Example:
+        >>> Choice({"svm": {"C": Float(1e-3, 1e3, log=True)}, "ridge": None}).options
+        ('svm', 'ridge')
+    """
+
+    options: Sequence[Any] | Mapping[Any, Any]
+    _: KW_ONLY
+    guess: Any = None
+    confidence: float = 0.5
+    branches: tuple[Space | None, ...] = ()
+
+    def __post_init__(self) -> None:
+        from tunewright.core.space import Space
+
+        given: Any = self.options
+        if isinstance(given, str | bytes) or not isinstance(given, Sequence | Mapping | np.ndarray):
+            raise SpaceError(f"Choice needs a list of options; got {given!r}. Write Choice(['a', 'b']).")
+        options = tuple(plain(o) for o in given)
+        _check_options("Choice", options)
+        branches: tuple[Space | None, ...] = self.branches or (None,) * len(options)
+        if isinstance(given, Mapping):
+            branches = tuple(
+                b if isinstance(b, Space) or b is None else (Space(b) if b else None) for b in given.values()
+            )
+        object.__setattr__(self, "options", options)
+        object.__setattr__(self, "branches", branches)
+        _check_belief("Choice", self.confidence)
+        if self.guess is not None and not self.contains(self.guess):
+            raise SpaceError(
+                f"A guess must be one of the options; got {self.guess!r}, not in {list(options)!r}."
+            )
+
+    @property
+    def count(self) -> int:
+        """Number of options."""
+        return len(self.options)
+
+    @property
+    def levels(self) -> int:
+        """Number of levels that models see."""
+        return len(self.options)
+
+    @property
+    def categorical(self) -> bool:
+        """Whether values have no order."""
+        return True
+
+    def contains(self, value: Any) -> bool:
+        """Whether ``value`` is one of the options, of the same type."""
+        return any(_key(value) == _key(o) for o in self.options)
+
+    def coder(self) -> Coder:
+        """Returns the pair ``(encode, decode)`` between values and codes in [0, 1]."""
+        return _option_coder(tuple(self.options))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        out = _compact("choice", self, ("options", "guess", "confidence"))
+        if any(b is not None for b in self.branches):
+            out["branches"] = [b.to_dict() if b is not None else None for b in self.branches]
+        return out
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One of several values that have an order but no useful distance, smallest first.
+
+    Args:
+        values: The values in order.
+        guess: The value you believe in.
+        confidence: How much weight the guess gets, in ``[0, 1)``.
+
+    Raises:
+        SpaceError: If there is no value, or one occurs twice.
+    """
+
+    values: Sequence[Any]
+    _: KW_ONLY
+    guess: Any = None
+    confidence: float = 0.5
+
+    def __post_init__(self) -> None:
+        given: Any = self.values
+        if isinstance(given, str | bytes) or not isinstance(given, Sequence | np.ndarray):
+            raise SpaceError(f"Order needs a list of values; got {given!r}. Write Order([16, 32, 64]).")
+        object.__setattr__(self, "values", tuple(plain(v) for v in given))
+        _check_options("Order", tuple(self.values))
+        _check_belief("Order", self.confidence)
+        if self.guess is not None and not self.contains(self.guess):
+            raise SpaceError(
+                f"A guess must be one of the values; got {self.guess!r}, not in {list(self.values)!r}."
+            )
+
+    @property
+    def options(self) -> tuple[Value, ...]:
+        """The values in order."""
+        return tuple(self.values)
+
+    @property
+    def count(self) -> int:
+        """Number of values."""
+        return len(self.values)
+
+    @property
+    def levels(self) -> int:
+        """Number of levels that models see."""
+        return len(self.values)
+
+    @property
+    def categorical(self) -> bool:
+        """Whether values have no order."""
+        return False
+
+    def contains(self, value: Any) -> bool:
+        """Whether ``value`` is one of the values, of the same type."""
+        return any(_key(value) == _key(o) for o in self.values)
+
+    def coder(self) -> Coder:
+        """Returns the pair ``(encode, decode)`` between values and codes in [0, 1]."""
+        return _option_coder(tuple(self.values))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        return _compact("order", self, ("values", "guess", "confidence"))
+
+
+@dataclass(frozen=True, slots=True)
+class Bool:
+    """True or false.
+
+    Args:
+        guess: The value you believe in.
+        confidence: How much weight the guess gets, in ``[0, 1)``.
+    """
+
+    _: KW_ONLY
+    guess: bool | None = None
+    confidence: float = 0.5
+
+    def __post_init__(self) -> None:
+        _check_belief("Bool", self.confidence)
+        if self.guess is not None and not isinstance(self.guess, bool):
+            raise SpaceError(f"A guess for Bool must be True or False; got {self.guess!r}.")
+
+    @property
+    def options(self) -> tuple[Value, ...]:
+        """Both values."""
+        return (False, True)
+
+    @property
+    def count(self) -> int:
+        """Number of values: two."""
+        return 2
+
+    @property
+    def levels(self) -> int:
+        """Number of levels that models see: two."""
+        return 2
+
+    @property
+    def categorical(self) -> bool:
+        """Whether values have no order."""
+        return True
+
+    def contains(self, value: Any) -> bool:
+        """Whether ``value`` is True or False."""
+        return isinstance(value, bool)
+
+    def coder(self) -> Coder:
+        """Returns the pair ``(encode, decode)`` between values and codes in [0, 1]."""
+        return (lambda v: 0.75 if v else 0.25), (lambda u: u >= 0.5)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        return _compact("bool", self, ("guess", "confidence"))
+
+
+Domain = Float | Int | Choice | Order | Bool
+_DEFAULTS: dict[str, Any] = {"log": False, "step": None, "guess": None, "confidence": 0.5}
+
+
+def _compact(kind: str, domain: Any, fields: tuple[str, ...]) -> dict[str, Any]:
+    """JSON form of a domain without the fields that hold their default."""
+    out: dict[str, Any] = {"type": kind}
+    for field in fields:
+        value = getattr(domain, field)
+        if field in _DEFAULTS and (
+            value == _DEFAULTS[field] or (field == "step" and kind == "int" and value == 1)
+        ):
+            continue
+        out[field] = list(value) if isinstance(value, tuple) else value
+    return out
+
+
+def domain_from_dict(data: Mapping[str, Any]) -> Domain:
+    """Rebuilds a domain from its JSON form.
+
+    Raises:
+        SpaceError: If the type is unknown or a field does not fit.
+    """
+    from tunewright.core.space import Space
+
+    kinds: dict[str, Any] = {"float": Float, "int": Int, "choice": Choice, "order": Order, "bool": Bool}
+    fields = dict(data)
+    kind = fields.pop("type", None)
+    if kind not in kinds:
+        raise SpaceError(
+            f"A parameter needs a type out of {', '.join(kinds)}; got {kind!r}. Correct the type."
+        )
+    if "branches" in fields:
+        fields["branches"] = tuple(Space.from_dict(b) if b is not None else None for b in fields["branches"])
+    try:
+        domain: Domain = kinds[kind](**fields)
+    except TypeError as error:
+        raise SpaceError(f"A parameter of type {kind} does not take these fields: {error}.") from None
+    return domain

@@ -1,0 +1,481 @@
+"""The search space: named parameters, nested choices, conditions, constraints, and their coding in [0, 1]."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tunewright.core.columns import (
+    Column,
+    Layout,
+    checked_domain,
+    checked_name,
+    condition_from_json,
+    condition_to_json,
+    describe,
+    grid_values,
+    lay_out,
+    meant,
+    plain_values,
+    predicate,
+)
+from tunewright.core.constraints import Constraint, Forbidden, Linear, Predicate, constraint_from_dict
+from tunewright.core.domains import Choice, Codes, Domain, Float, Int, domain_from_dict, plain
+from tunewright.errors import SpaceError
+
+MAX_PARAMETERS = 10_000
+_PROBE = 4096
+_DRAWS = 200_000
+
+
+class Space:
+    """An ordered set of named parameters; immutable.
+
+    Args:
+        parameters: Mapping from name to domain; keyword arguments work too.
+        when: Conditions: for a parameter, the values of earlier parameters under which it is active. A value may
+            be a scalar, a list of scalars, or a ``Range``.
+        forbidden: Combinations that must not occur, each a mapping from name to value or tuple of values.
+        constraints: ``Linear`` constraints, or functions of the configuration that return True when it is allowed.
+
+    Raises:
+        SpaceError: If names repeat, a condition names an unknown or later parameter, or no configuration at all
+            satisfies the constraints.
+
+    Example:
+        >>> space = Space(
+        ...     lr=Float(1e-5, 1e-1, log=True),
+        ...     model=Choice({"svm": {"C": Float(1e-3, 1e3, log=True)}, "tree": {"depth": Int(1, 12)}}),
+        ... )
+        >>> space.d
+        4
+        >>> sorted(space.decode(space.encode({"lr": 1e-3, "model": "tree", "depth": 3})))
+        ['depth', 'lr', 'model']
+    """
+
+    __slots__ = (
+        "_children",
+        "_decoders",
+        "_encoders",
+        "_flat",
+        "columns",
+        "constraints",
+        "domains",
+        "layout",
+        "when",
+    )
+
+    columns: tuple[Column, ...]
+    constraints: tuple[Constraint, ...]
+    domains: dict[str, Domain]
+    layout: Layout
+    when: dict[str, dict[str, Any]]
+
+    def __init__(
+        self,
+        parameters: Mapping[str, Domain] | None = None,
+        /,
+        *,
+        when: Mapping[str, Mapping[str, Any]] | None = None,
+        forbidden: Iterable[Mapping[str, Any]] = (),
+        constraints: Iterable[Constraint | Callable[..., bool]] = (),
+        **more: Domain,
+    ) -> None:
+        given = dict(parameters or {})
+        for name in more:
+            if name in given:
+                raise SpaceError(f"Parameter names must be distinct; got '{name}' twice. Rename one of them.")
+        given.update(more)
+        self.domains = {}
+        for name, domain in given.items():
+            self.domains[checked_name(name)] = checked_domain(name, domain)
+        self.when = {k: dict(v) for k, v in (when or {}).items()}
+        columns: list[Column] = []
+        lay_out(self, "", (), columns)
+        if len(columns) > MAX_PARAMETERS:
+            raise SpaceError(
+                f"A space takes at most {MAX_PARAMETERS} parameters; got {len(columns)}. Group some of them."
+            )
+        self.columns = tuple(columns)
+        coders = [c.domain.coder() for c in columns]
+        self._encoders = tuple(e for e, _ in coders)
+        self._decoders = tuple((c.name, d, c.gates) for c, (_, d) in zip(columns, coders, strict=True))
+        self.constraints = (
+            *(Forbidden(plain_values(f)) for f in forbidden),
+            *(c if isinstance(c, Linear | Forbidden | Predicate) else predicate(c) for c in constraints),
+            *(c for b in self._nested() for c in b.constraints),
+        )
+        self._flat = not any(c.gates for c in columns)
+        self.layout = Layout(
+            np.array([c.domain.levels for c in columns], dtype=np.int64),
+            np.array([c.domain.categorical for c in columns], dtype=np.bool_),
+            np.array([c.gates[0].column if c.gates else -1 for c in columns], dtype=np.int64),
+        )
+        self._check_constraints()
+
+    def _nested(self) -> Iterable[Space]:
+        for domain in self.domains.values():
+            if isinstance(domain, Choice):
+                yield from (b for b in domain.branches if b is not None)
+
+    def _check_constraints(self) -> None:
+        known = {c.name for c in self.columns}
+        for constraint in self.constraints:
+            for name in constraint.names:
+                if name not in known:
+                    raise SpaceError(
+                        f"A constraint must name parameters of the space; got '{name}'.{meant(name, known)}"
+                    )
+        if self.constraints:
+            self.sample(np.random.Generator(np.random.Philox(key=0)), 1)
+
+    @property
+    def d(self) -> int:
+        """Number of columns, one per parameter of the flattened tree."""
+        return len(self.columns)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Name of each column; the same name may occur in several branches of one choice."""
+        return tuple(c.name for c in self.columns)
+
+    @property
+    def conditional(self) -> bool:
+        """Whether some parameter is active only sometimes."""
+        return not self._flat
+
+    @property
+    def size(self) -> float:
+        """Number of configurations before constraints, ``inf`` if some parameter is continuous."""
+        counts = [c.domain.count or np.inf for c in self.columns]
+        if self._flat:
+            return float(np.prod(counts)) if counts else 1.0
+        if not np.all(np.isfinite(counts)):
+            return float("inf")
+        return float(len(self.grid(limit=1_000_000)))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Space) and self.to_dict() == other.to_dict()
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def __repr__(self) -> str:
+        return (
+            f"Space({', '.join(self.domains)})" if len(self.domains) <= 8 else f"Space({self.d} parameters)"
+        )
+
+    def decode(self, codes: Codes) -> dict[str, Any]:
+        """Turns a row of codes, shape ``(d,)``, into a configuration.
+
+        Codes of parameters that are inactive are ignored; they need not be NaN.
+        """
+        row = codes.tolist()
+        if self._flat:
+            return {name: decode(u) for (name, decode, _), u in zip(self._decoders, row, strict=True)}
+        out: dict[str, Any] = {}
+        active: list[bool] = []
+        for (name, decode, gates), u in zip(self._decoders, row, strict=True):
+            on = all(active[g.column] and g.open_one(row[g.column]) for g in gates)
+            active.append(on)
+            if on:
+                out[name] = decode(u)
+        return out
+
+    def encode(self, config: Mapping[str, Any]) -> Codes:
+        """Turns a configuration into a row of codes, shape ``(d,)``, NaN where inactive.
+
+        Raises:
+            SpaceError: If the configuration does not fit the space.
+        """
+        try:
+            if self._flat:
+                return np.array(
+                    [e(config[n[0]]) for e, n in zip(self._encoders, self._decoders, strict=True)],
+                    dtype=np.float64,
+                )
+            row: list[float] = []
+            for encode, (name, _, gates) in zip(self._encoders, self._decoders, strict=True):
+                on = all(row[g.column] == row[g.column] and g.open_one(row[g.column]) for g in gates)
+                row.append(encode(config[name]) if on else float("nan"))
+            return np.array(row, dtype=np.float64)
+        except (KeyError, TypeError, ValueError):
+            self.check(config)
+            raise
+
+    def project(self, config: Mapping[str, Any]) -> Codes | None:
+        """Codes of a configuration from another version of the space, shape ``(d,)``.
+
+        Numbers outside the ranges go to the nearest bound and parameters that did not exist count as inactive;
+        None when an option no longer exists.
+        """
+        row: list[float] = []
+        for encode, column in zip(self._encoders, self.columns, strict=True):
+            on = all(row[g.column] == row[g.column] and g.open_one(row[g.column]) for g in column.gates)
+            value = config.get(column.name)
+            if not on or column.name not in config:
+                row.append(float("nan"))
+            elif column.domain.contains(value):
+                row.append(encode(value))
+            elif isinstance(column.domain, Float | Int) and isinstance(value, int | float):
+                nearest = min(max(value, column.domain.low), column.domain.high)
+                row.append(min(max(encode(nearest), 0.0), 1.0))
+            else:
+                return None
+        return np.array(row, dtype=np.float64)
+
+    def active(self, codes: Codes) -> NDArray[np.bool_]:
+        """Which parameters are active in each row of ``codes``, shape ``(n, d)``."""
+        mask = np.ones(codes.shape, dtype=np.bool_)
+        if not self._flat:
+            for j, column in enumerate(self.columns):
+                for gate in column.gates:
+                    mask[:, j] &= mask[:, gate.column] & gate.open(codes[:, gate.column])
+        return mask
+
+    def snap(self, codes: Codes) -> Codes:
+        """Moves codes, shape ``(n, d)``, onto the nearest representable ones and marks inactive ones NaN."""
+        out = np.clip(np.where(np.isnan(codes), 0.5, codes), 0.0, 1.0)
+        levels = self.layout.levels
+        some = np.flatnonzero(levels)
+        if len(some):
+            k = levels[some]
+            out[:, some] = (np.minimum(np.floor(out[:, some] * k), k - 1) + 0.5) / k
+        for j, column in enumerate(self.columns):
+            if column.domain.levels == 0 and (isinstance(column.domain, Int) or column.domain.count):
+                encode, decode = self._encoders[j], self._decoders[j][1]
+                out[:, j] = [encode(decode(u)) for u in out[:, j].tolist()]
+        if not self._flat:
+            out[~self.active(out)] = np.nan
+        return out
+
+    def feasible(self, config: Mapping[str, Any]) -> bool:
+        """Whether a configuration satisfies every constraint."""
+        return all(c.holds(config) for c in self.constraints)
+
+    def sample(self, rng: np.random.Generator, n: int = 1) -> Codes:
+        """Draws codes, shape ``(n, d)``, from the prior: uniform, or around the guesses where they are given.
+
+        Raises:
+            SpaceError: If no configuration that satisfies the constraints is found.
+        """
+        if not self.constraints:
+            return self._draw(rng, n)
+        found: list[Codes] = []
+        have = tried = 0
+        block = max(16, 2 * n)
+        while have < n:
+            draws = self._draw(rng, block)
+            good = [i for i in range(block) if self.feasible(self.decode(draws[i]))]
+            found.append(draws[good])
+            have += len(good)
+            tried += block
+            if tried >= _DRAWS or (tried >= _PROBE * 4 and not have):
+                labels = "; ".join(str(c.to_dict()) for c in self.constraints)
+                raise SpaceError(
+                    f"A space needs configurations that satisfy its constraints; got {have} out of {tried} random "
+                    f"ones. Loosen the constraints or narrow the ranges: {labels}."
+                )
+            block = min(block * 2, _PROBE)
+        return np.concatenate(found)[:n]
+
+    def _draw(self, rng: np.random.Generator, n: int) -> Codes:
+        u = rng.random((n, len(self.columns)))
+        for j, column in enumerate(self.columns):
+            if column.domain.guess is not None:
+                centre = self._encoders[j](column.domain.guess)
+                believed = rng.random(n) < column.domain.confidence
+                if column.domain.categorical:
+                    near = np.full(n, centre)
+                else:
+                    near = np.abs(rng.normal(centre, 0.1, n))
+                    near = np.clip(np.where(near > 1, 2 - near, near), 0.0, 1.0)
+                u[:, j] = np.where(believed, near, u[:, j])
+        codes: Codes = u
+        return codes if self._flat and not np.any(self.layout.levels) else self.snap(codes)
+
+    def draw(self, rng: np.random.Generator) -> dict[str, Any]:
+        """Draws one configuration from the prior; faster than ``decode(sample(rng))`` for plain spaces."""
+        if self._flat and not self.constraints and all(c.domain.guess is None for c in self.columns):
+            return {
+                n: decode(u)
+                for (n, decode, _), u in zip(self._decoders, rng.random(self.d).tolist(), strict=True)
+            }
+        return self.decode(self.sample(rng, 1)[0])
+
+    def repair(self, codes: Codes, rng: np.random.Generator) -> Codes:
+        """Snaps codes, shape ``(n, d)``, and replaces rows that break a constraint by nearby or fresh ones."""
+        out = self.snap(codes)
+        if not self.constraints:
+            return out
+        bad = [i for i in range(len(out)) if not self.feasible(self.decode(out[i]))]
+        if not bad:
+            return out
+        fresh = self.sample(rng, len(bad))
+        for row, i in enumerate(bad):
+            out[i] = self._towards(out[i], fresh[row])
+        return out
+
+    def _towards(self, wanted: Codes, allowed: Codes) -> Codes:
+        """The point nearest to ``wanted`` on the way to ``allowed`` that satisfies the constraints."""
+        start = np.where(np.isnan(wanted), allowed, wanted)
+        end = np.where(np.isnan(allowed), start, allowed)
+        for share in (0.1, 0.25, 0.5, 0.75):
+            mixed = start + share * (end - start)
+            row: Codes = self.snap(np.where(self.layout.categorical, start, mixed)[None, :])[0]
+            if self.feasible(self.decode(row)):
+                return row
+        return allowed
+
+    def grid(self, resolution: int = 10, limit: int = 100_000) -> Codes:
+        """Lists a full factorial grid, shape ``(n, d)``; continuous parameters get ``resolution`` values.
+
+        Raises:
+            SpaceError: If the grid has more than ``limit`` points.
+        """
+        rows = np.full((1, self.d), np.nan)
+        for j, column in enumerate(self.columns):
+            on = np.ones(len(rows), dtype=np.bool_)
+            for gate in column.gates:
+                on &= ~np.isnan(rows[:, gate.column]) & gate.open(rows[:, gate.column])
+            values = grid_values(column.domain, resolution)
+            total = int((~on).sum() + on.sum() * len(values))
+            if total > limit:
+                raise SpaceError(
+                    f"A grid takes at most {limit} points; got {total} or more. Use fewer values or another method."
+                )
+            repeats = np.where(on, len(values), 1)
+            starts = np.repeat(np.cumsum(repeats) - repeats, repeats)
+            which = np.arange(total) - starts
+            lit = np.repeat(on, repeats)
+            rows = np.repeat(rows, repeats, axis=0)
+            rows[lit, j] = values[which[lit]]
+        keep = (
+            [i for i in range(len(rows)) if self.feasible(self.decode(rows[i]))]
+            if self.constraints
+            else slice(None)
+        )
+        return np.asarray(rows[keep])
+
+    def check(self, config: Mapping[str, Any], *, partial: bool = False) -> dict[str, Any]:
+        """Returns the configuration with plain values in the order of the space.
+
+        Args:
+            config: Values by name.
+            partial: Accept missing parameters.
+
+        Raises:
+            SpaceError: Naming the parameter, what it must be and what was got.
+        """
+        if not isinstance(config, Mapping):
+            raise SpaceError(
+                f"A configuration must be a mapping from name to value; got {type(config).__name__}."
+            )
+        given = {str(k): plain(v) for k, v in config.items()}
+        out: dict[str, Any] = {}
+        row: list[float] = []
+        for encode, column in zip(self._encoders, self.columns, strict=True):
+            on = all(row[g.column] == row[g.column] and g.open_one(row[g.column]) for g in column.gates)
+            if not on or (column.name not in given and partial):
+                row.append(float("nan"))
+                continue
+            if column.name not in given:
+                raise SpaceError(
+                    f"A configuration needs a value for '{column.path}'; got {dict(config)!r}. Add it."
+                )
+            value = given[column.name]
+            if isinstance(column.domain, Float) and isinstance(value, int) and not isinstance(value, bool):
+                value = float(value)
+            if not column.domain.contains(value):
+                raise SpaceError(
+                    f"'{column.path}' must be {describe(column.domain)}; got {value!r}. Correct the value."
+                )
+            out[column.name] = value
+            row.append(encode(value))
+        for name in given:
+            if name not in out:
+                known = {c.name for c in self.columns}
+                reason = "is not active here" if name in known else "is not a parameter of the space"
+                raise SpaceError(f"'{name}' {reason}; got {dict(config)!r}.{meant(name, known)}")
+        if not partial and not self.feasible(out):
+            raise SpaceError(
+                f"A configuration must satisfy the constraints of the space; got {out!r}. Change it."
+            )
+        return out
+
+    def defaults(self) -> dict[str, Any]:
+        """The guesses, as a partial configuration; empty where none is given."""
+        out: dict[str, Any] = {}
+        for name, domain in self.domains.items():
+            if domain.guess is not None:
+                out[name] = domain.guess
+                if isinstance(domain, Choice):
+                    branch = domain.branches[list(domain.options).index(domain.guess)]
+                    out.update(branch.defaults() if branch is not None else {})
+        return out
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        out: dict[str, Any] = {"parameters": [{"name": n, **d.to_dict()} for n, d in self.domains.items()]}
+        if self.when:
+            out["when"] = {k: {p: condition_to_json(v) for p, v in c.items()} for k, c in self.when.items()}
+        nested = {id(c) for b in self._nested() for c in b.constraints}
+        own = [c.to_dict() for c in self.constraints if id(c) not in nested]
+        if own:
+            out["constraints"] = own
+        return out
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Space:
+        """Rebuilds a space from its JSON form; functions among the constraints come back by name only.
+
+        Raises:
+            SpaceError: If the data does not describe a space.
+        """
+        try:
+            domains = {}
+            for entry in data["parameters"]:
+                fields = dict(entry)
+                name = fields.pop("name")
+                domains[name] = domain_from_dict(fields)
+            when = {
+                k: {p: condition_from_json(v) for p, v in c.items()} for k, c in data.get("when", {}).items()
+            }
+            constraints = [constraint_from_dict(c) for c in data.get("constraints", ())]
+        except (KeyError, TypeError, AttributeError) as error:
+            raise SpaceError(
+                f"A stored space must list its parameters; reading it failed at {error!r}."
+            ) from None
+        return cls(domains, when=when, constraints=constraints)
+
+    @property
+    def digest(self) -> str:
+        """A SHA-256 of the JSON form; equal for equal spaces."""
+        text = json.dumps(self.to_dict(), separators=(",", ":"), ensure_ascii=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def diff(self, other: Space) -> list[str]:
+        """Says in plain lines what changes from this space to ``other``; empty when they are equal."""
+        mine, theirs = dict(self._entries()), dict(other._entries())
+        lines = [f"- {path}: {describe(mine[path])}" for path in mine if path not in theirs]
+        lines += [f"+ {path}: {describe(theirs[path])}" for path in theirs if path not in mine]
+        for path, domain in mine.items():
+            if path in theirs and domain.to_dict() != theirs[path].to_dict():
+                was, now = describe(domain), describe(theirs[path])
+                if was != now:
+                    lines.append(f"~ {path}: {was} -> {now}")
+                elif not isinstance(domain, Choice):
+                    lines.append(f"~ {path}: another guess")
+        a, b = self.to_dict(), other.to_dict()
+        lines += [f"~ {part} changed" for part in ("when", "constraints") if a.get(part) != b.get(part)]
+        if not lines and a != b:
+            lines.append("~ order of the parameters changed")
+        return lines
+
+    def _entries(self) -> Iterable[tuple[str, Domain]]:
+        return ((c.path, c.domain) for c in self.columns)

@@ -1,0 +1,356 @@
+"""Trials, and the ledger: the fold that turns the log of a study into its present state."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import msgspec
+
+from tunewright.core.events import (
+    Amended,
+    Edited,
+    Ended,
+    Enqueued,
+    Event,
+    Interrupted,
+    Noted,
+    Paused,
+    Record,
+    Reported,
+    Resumed,
+    Saved,
+    Signalled,
+    Started,
+)
+from tunewright.core.problem import Problem
+from tunewright.core.space import Space
+
+Status = Literal[
+    "running",
+    "paused",
+    "waiting",
+    "completed",
+    "stopped",
+    "failed",
+    "invalid",
+    "timed_out",
+    "out_of_memory",
+    "lost",
+    "killed",
+]
+FINISHED = frozenset(
+    {"completed", "stopped", "failed", "invalid", "timed_out", "out_of_memory", "lost", "killed"}
+)
+_NEWS = (Paused, Signalled, Edited, Amended)
+FAILURES = frozenset({"failed", "invalid", "timed_out", "out_of_memory", "lost", "killed"})
+_reports_decoder = msgspec.json.Decoder(list[Reported])
+
+
+class Trial:
+    """One configuration and everything known about its training. Made only by the ledger; read it, never write it.
+
+    Attributes:
+        start: The event that started it.
+        end: The event that ended it, or None.
+        status: ``running``, ``paused`` (may be resumed by the method), ``waiting`` (was interrupted and will be
+            retried), or how it ended.
+        step: Steps done.
+        peak: Most steps ever reported; larger than ``step`` while a retry catches up.
+        until: Step at which its present segment ends, or None.
+        token: Position of the event that began its latest attempt.
+        attempts: How often it was started or resumed after an interruption.
+        signal: A verdict that its worker has not obeyed yet, or None.
+        checkpoint: ``(step, name)`` of its newest checkpoint, or None.
+        at: Wall-clock start time, seconds since 1970.
+        ended_at: Wall-clock end time, or None.
+        worker: Who runs or ran it.
+    """
+
+    __slots__ = (
+        "amended",
+        "stored",
+        "at",
+        "attempts",
+        "checkpoint",
+        "end",
+        "ended_at",
+        "peak",
+        "signal",
+        "start",
+        "status",
+        "step",
+        "token",
+        "until",
+        "worker",
+    )
+
+    def __init__(self, start: Started, token: int, at: float, worker: str) -> None:
+        self.start = start
+        self.end: Ended | None = None
+        self.status: Status = "running"
+        self.step = 0 if start.parent is None else start.parent[1]
+        self.peak = self.step
+        self.until = start.until
+        self.token = token
+        self.attempts = 1
+        self.signal: str | None = None
+        self.checkpoint: tuple[int, str] | None = None
+        self.at = at
+        self.ended_at: float | None = None
+        self.worker = worker
+        self.amended: dict[str, Any] | None = None
+        self.stored: list[Reported] | msgspec.Raw | None = None
+
+    @property
+    def id(self) -> int:
+        """Its number, dense from 0."""
+        return self.start.trial
+
+    @property
+    def number(self) -> int:
+        """Its number, dense from 0."""
+        return self.start.trial
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Its parameters by name."""
+        return self.start.config if self.amended is None else self.amended
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """Its parameters by name; the same as ``config``."""
+        return self.config
+
+    @property
+    def parent(self) -> tuple[int, int] | None:
+        """``(trial, step)`` whose checkpoint it started from, or None."""
+        return self.start.parent
+
+    @property
+    def why(self) -> dict[str, Any]:
+        """Scalars that explain why it was started."""
+        return self.start.why or {}
+
+    @property
+    def finished(self) -> bool:
+        """Whether it is over for good."""
+        return self.end is not None
+
+    @property
+    def reports(self) -> list[Reported]:
+        """Its reports, in order of step."""
+        if isinstance(self.stored, msgspec.Raw):
+            self.stored = _reports_decoder.decode(self.stored)
+        return self.stored or []
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Final values by name; of a trial that is not over, or was stopped, those of its last report."""
+        if self.end is not None and self.end.metrics is not None:
+            return self.end.metrics
+        reports = self.reports
+        return reports[-1].metrics if reports else {}
+
+    @property
+    def error(self) -> str:
+        """What went wrong, or an empty string."""
+        return self.end.error if self.end is not None else ""
+
+    @property
+    def cost(self) -> float | None:
+        """Total cost in the study's unit, if known."""
+        return self.end.cost if self.end is not None else None
+
+    def __repr__(self) -> str:
+        return f"Trial({self.number}, {self.status}, step={self.step}, {self.metrics})"
+
+
+class Ledger:
+    """The present state of a study, folded from its log; O(1) per event.
+
+    Attributes:
+        problem: The problem, with the newest version of the space.
+        spaces: ``(position, space)`` of every version, oldest first.
+        trials: All trials by number.
+        running: Trials with a live attempt.
+        waiting: Interrupted trials that will be retried, oldest first.
+        queue: Enqueued items that no trial serves yet, by position.
+        keys: Position of each enqueued item by its key.
+        decisions: Number of decisions in the log.
+        cursor: Position of the last folded record.
+        counts: Number of trials by status.
+        best: The completed trial with the lowest loss that meets the limits, for one objective.
+        notes: Events of kind ``noted``, with their position.
+        failed_in_a_row: Failures since the last trial that ended well.
+    """
+
+    __slots__ = (
+        "_best_key",
+        "best",
+        "counts",
+        "cursor",
+        "decisions",
+        "failed_in_a_row",
+        "keys",
+        "notes",
+        "problem",
+        "queue",
+        "running",
+        "spaces",
+        "trials",
+        "waiting",
+    )
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.spaces: list[tuple[int, Space]] = [(0, problem.space)]
+        self.trials: list[Trial] = []
+        self.running: dict[int, Trial] = {}
+        self.waiting: dict[int, Trial] = {}
+        self.queue: dict[int, Enqueued] = {}
+        self.keys: dict[str, int] = {}
+        self.decisions = 0
+        self.cursor = 0
+        self.counts: dict[str, int] = {}
+        self.best: Trial | None = None
+        self.notes: list[tuple[int, Noted]] = []
+        self.failed_in_a_row = 0
+        self._best_key = (math.inf, math.inf)
+
+    def fold(self, records: Iterable[Record]) -> None:
+        """Takes in records that follow directly on what was folded before."""
+        for record in records:
+            self.apply(record)
+
+    def apply(self, record: Record) -> bool:
+        """Takes in one record, which must follow directly on what was folded before.
+
+        Returns:
+            Whether the event is news to an algorithm: bookkeeping, retries and steps measured again are not.
+        """
+        assert record.seq == self.cursor + 1, f"log position {record.seq} does not follow {self.cursor}"
+        self.cursor = record.seq
+        event = record.event
+        kind = type(event)
+        if kind is Reported:
+            return self._reported(event)  # type: ignore[arg-type]
+        if kind is Started:
+            self._started(event, record)  # type: ignore[arg-type]
+            return True
+        if kind is Ended:
+            self._ended(event, record)  # type: ignore[arg-type]
+            return True
+        self._other(event, record)
+        return isinstance(event, _NEWS) or (isinstance(event, Resumed) and event.by != "retry")
+
+    def _started(self, event: Started, record: Record) -> None:
+        assert event.trial == len(self.trials), (
+            f"trial {event.trial} is not the next number, {len(self.trials)}"
+        )
+        trial = Trial(event, record.seq, record.at, record.worker)
+        self.trials.append(trial)
+        self.running[event.trial] = trial
+        self.decisions += 1
+        self.counts["running"] = self.counts.get("running", 0) + 1
+        if event.queue:
+            self.queue.pop(event.queue, None)
+
+    def _reported(self, event: Reported) -> bool:
+        trial = self.trials[event.trial]
+        trial.step = event.step
+        news = event.step > trial.peak
+        if news:
+            trial.peak = event.step
+        if trial.stored is None:
+            trial.stored = [event]
+        else:
+            trial.reports.append(event)
+        return news
+
+    def _ended(self, event: Ended, record: Record) -> None:
+        trial = self.trials[event.trial]
+        trial.end = event
+        trial.ended_at = record.at
+        trial.step = max(trial.step, event.step)
+        if event.checkpoint is not None:
+            trial.checkpoint = (trial.step, event.checkpoint)
+        self._move(trial, event.outcome)
+        self.failed_in_a_row = self.failed_in_a_row + 1 if event.outcome in FAILURES else 0
+        if event.outcome == "completed" and event.metrics is not None and len(self.problem.objectives) == 1:
+            losses = self.problem.losses(event.metrics)
+            if losses is not None:
+                key = (self.problem.violation(event.metrics) if self.problem.limits else 0.0, losses[0])
+                if self.best is None or key < self._best_key:
+                    self.best, self._best_key = trial, key
+
+    def _other(self, event: Event, record: Record) -> None:
+        if isinstance(event, Resumed):
+            trial = self.trials[event.trial]
+            trial.until, trial.step, trial.token = event.until, event.step, record.seq
+            trial.worker, trial.signal = record.worker, None
+            trial.attempts += trial.status == "waiting"
+            _drop_reports_after(trial, event.step)
+            self.decisions += 1
+            self._move(trial, "running")
+        elif isinstance(event, Paused):
+            trial = self.trials[event.trial]
+            trial.step = max(trial.step, event.step)
+            trial.signal = None
+            if event.checkpoint is not None:
+                trial.checkpoint = (event.step, event.checkpoint)
+            self._move(trial, "paused")
+        elif isinstance(event, Saved):
+            self.trials[event.trial].checkpoint = (event.step, event.checkpoint)
+        elif isinstance(event, Interrupted):
+            self._move(self.trials[event.trial], "waiting")
+        elif isinstance(event, Signalled):
+            self.decisions += 1
+            self.trials[event.trial].signal = event.verdict
+        elif isinstance(event, Enqueued):
+            self.queue[record.seq] = event
+            if event.key:
+                self.keys[event.key] = record.seq
+        elif isinstance(event, Edited):
+            space = _with_functions(Space.from_dict(event.space), self.problem.space)
+            self.spaces.append((record.seq, space))
+            self.problem = self.problem.with_space(space)
+        elif isinstance(event, Amended):
+            self.trials[event.trial].amended = event.config
+        elif isinstance(event, Noted):
+            self.notes.append((record.seq, event))
+
+    def _move(self, trial: Trial, status: Status) -> None:
+        """Changes a trial's status and keeps the indexes by status in step."""
+        number = trial.start.trial
+        counts = self.counts
+        counts[trial.status] -= 1
+        counts[status] = counts.get(status, 0) + 1
+        if trial.status == "running":
+            del self.running[number]
+        elif trial.status == "waiting":
+            del self.waiting[number]
+        trial.status = status
+        if status == "running":
+            self.running[number] = trial
+        elif status == "waiting":
+            self.waiting[number] = trial
+
+
+def _drop_reports_after(trial: Trial, step: int) -> None:
+    """A retried trial measures again what it had measured after its last checkpoint."""
+    reports = trial.reports
+    while reports and reports[-1].step > step:
+        reports.pop()
+
+
+def _with_functions(space: Space, earlier: Space) -> Space:
+    """Gives a stored version of a space the constraint functions that are known by name."""
+    from tunewright.core.constraints import Predicate
+
+    known = {c.label: c for c in earlier.constraints if isinstance(c, Predicate) and c.test is not None}
+    if not known or not any(isinstance(c, Predicate) and c.label in known for c in space.constraints):
+        return space
+    constraints = [known.get(c.label, c) if isinstance(c, Predicate) else c for c in space.constraints]
+    return Space(space.domains, when=space.when, constraints=constraints)

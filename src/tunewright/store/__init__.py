@@ -1,0 +1,1 @@
+"""Where the log of a study lives."""

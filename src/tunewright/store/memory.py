@@ -1,0 +1,238 @@
+"""Logs in memory: for tests, simulations and one-shot runs. Lost when the process ends."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+from array import array
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+from tunewright.core.events import Ended, Event, Record
+from tunewright.errors import ConflictError, LeaseLost, StudyExists, StudyMissing
+from tunewright.store.base import (
+    FACTS,
+    FOREVER,
+    IDLE,
+    LIVE,
+    OPENERS,
+    OVER,
+    Choose,
+    Head,
+    Lease,
+    StudyInfo,
+    fence,
+    late,
+)
+
+
+class _Log:
+    """The log of one study; times and workers kept apart from the events to keep a trial below a kilobyte."""
+
+    __slots__ = ("at", "deciding", "events", "heads", "info", "live", "snapshot", "workers")
+
+    def __init__(self, info: StudyInfo) -> None:
+        self.info = info
+        self.events: list[Event] = []
+        self.at = array("d")
+        self.workers: list[str] = []
+        self.heads: dict[int, Head] = {}
+        self.live: set[int] = set()
+        self.snapshot: tuple[int, bytes] | None = None
+        self.deciding = threading.RLock()
+
+    def records(self, after: int, limit: int | None = None) -> list[Record]:
+        stop = len(self.events) if limit is None else min(len(self.events), after + limit)
+        if after >= stop:
+            return []
+        return [Record(i + 1, self.at[i], self.workers[i], self.events[i]) for i in range(after, stop)]
+
+
+class MemoryStore:
+    """A store in this process's memory; safe to use from several threads.
+
+    Leases expire only when ``expiring`` is set, since worker and store die together.
+
+    Args:
+        expiring: Whether silent attempts lose their lease after its time.
+    """
+
+    def __init__(self, *, expiring: bool = False) -> None:
+        self.url = "memory"
+        self._expiring = expiring
+        self._lock = threading.RLock()
+        self._logs: dict[int, _Log] = {}
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    def create(self, name: str, spec: dict[str, Any], *, exist_ok: bool = False) -> StudyInfo:
+        """Makes a study, or with ``exist_ok`` returns the one that is there."""
+        with self._lock:
+            found = self.find(name)
+            if found is not None:
+                if exist_ok:
+                    return found
+                raise StudyExists(
+                    f"A new study needs a new name; '{name}' is there already. Resume it or rename."
+                )
+            info = StudyInfo(len(self._logs) + 1, name, spec, time.time())
+            self._logs[info.id] = _Log(info)
+            return info
+
+    def find(self, name: str) -> StudyInfo | None:
+        """The study of that name, or None."""
+        return next((log.info for log in self._logs.values() if log.info.name == name), None)
+
+    def studies(self) -> list[StudyInfo]:
+        """All studies, oldest first."""
+        return [log.info for log in self._logs.values()]
+
+    def last(self, study: int) -> int:
+        """Position of the last record; 0 when the log is empty."""
+        return len(self._log(study).events)
+
+    def read(self, study: int, after: int = 0, limit: int | None = None) -> list[Record]:
+        """Records after a position, in order."""
+        with self._lock:
+            return self._log(study).records(after, limit)
+
+    def append(
+        self,
+        study: int,
+        events: Sequence[Event],
+        *,
+        worker: str,
+        expected: int | None = None,
+        lease: float = 30.0,
+    ) -> list[Record]:
+        """Appends events, all or none; see ``Store.append``."""
+        with self._lock:
+            log = self._log(study)
+            if expected is not None and expected != len(log.events):
+                raise ConflictError(
+                    f"A decision must rest on the newest log; it ended at {len(log.events)}, not {expected}. Decide again."
+                )
+            return self._write(log, events, worker, lease)
+
+    def decide(
+        self, study: int, after: int, choose: Choose, *, worker: str, lease: float = 30.0
+    ) -> list[Record]:
+        """Reads what is new, lets ``choose`` pick events, and appends them; see ``Store.decide``."""
+        with self._lock:
+            log = self._log(study)
+            tail = log.records(after) if after < len(log.events) else []
+            expired = [x for x in self.leases(study) if x.expired] if self._expiring and log.live else []
+            return self._write(log, choose(tail, expired), worker, lease)
+
+    def _write(self, log: _Log, events: Sequence[Event], worker: str, lease: float) -> list[Record]:
+        """Checks every event against the heads first, so that a refusal leaves nothing half done."""
+        now = time.time()
+        seq = len(log.events)
+        touched: dict[int, Head] = {}
+        fresh: list[Event] = []
+        for event in events:
+            if isinstance(event, OPENERS):
+                expires = time.monotonic() + lease if self._expiring else FOREVER
+                touched[event.trial] = Head(seq + len(fresh) + 1, LIVE, worker, expires)
+            elif isinstance(event, FACTS):
+                head = touched.get(event.trial) or log.heads.get(event.trial)
+                try:
+                    if not fence(event, head):
+                        continue
+                except LeaseLost as refusal:
+                    self._keep(log, [late(event, str(refusal))], now, worker)
+                    raise
+                assert head is not None
+                self._advance(touched, event, head)
+            fresh.append(event)
+        self._keep(log, fresh, now, worker)
+        for trial, head in touched.items():
+            log.heads[trial] = head
+            if head.state == LIVE:
+                log.live.add(trial)
+            else:
+                log.live.discard(trial)
+        return [Record(seq + i + 1, now, worker, e) for i, e in enumerate(fresh)]
+
+    def _advance(self, touched: dict[int, Head], event: Event, head: Head) -> None:
+        kind = type(event).__name__
+        if isinstance(event, Ended):
+            touched[event.trial] = Head(head.token, OVER, head.worker, FOREVER, event)
+        elif kind in ("Paused", "Interrupted"):
+            touched[event.trial] = Head(head.token, IDLE, head.worker, FOREVER)  # type: ignore[union-attr]
+
+    def _keep(self, log: _Log, events: Sequence[Event], now: float, worker: str) -> None:
+        for event in events:
+            log.events.append(event)
+            log.at.append(now)
+            log.workers.append(worker)
+
+    def renew(
+        self, study: int, held: Sequence[tuple[int, int]], *, lease: float = 30.0
+    ) -> list[tuple[int, int]]:
+        """Extends leases; returns those that are no longer held."""
+        with self._lock:
+            log = self._log(study)
+            lost = []
+            for trial, token in held:
+                head = log.heads.get(trial)
+                if head is None or head.token != token or head.state != LIVE:
+                    lost.append((trial, token))
+                elif self._expiring:
+                    head.expires = time.monotonic() + lease
+            return lost
+
+    def leases(self, study: int) -> list[Lease]:
+        """Leases of all running trials."""
+        with self._lock:
+            log = self._log(study)
+            now = time.monotonic()
+            return [
+                Lease(trial, log.heads[trial].token, log.heads[trial].worker, log.heads[trial].expires < now)
+                for trial in sorted(log.live)
+            ]
+
+    def deciding(self, study: int) -> AbstractContextManager[None]:
+        """Keeps deliberate deciders of one study apart; advisory."""
+        lock: AbstractContextManager[Any] = self._log(study).deciding
+        return lock
+
+    def save_snapshot(self, study: int, seq: int, data: bytes) -> None:
+        """Keeps a cache of the folded state."""
+        self._log(study).snapshot = (seq, data)
+
+    def load_snapshot(self, study: int) -> tuple[int, bytes] | None:
+        """The newest cache and its position, or None."""
+        return self._log(study).snapshot
+
+    def blobs(self, study: int) -> str:
+        """Temporary folder for the study's checkpoint files."""
+        with self._lock:
+            if self._folder is None:
+                self._folder = tempfile.TemporaryDirectory(prefix="tunewright-", ignore_cleanup_errors=True)
+            from pathlib import Path
+
+            path = Path(self._folder.name) / str(study)
+            path.mkdir(exist_ok=True)
+            return str(path)
+
+    def delete(self, study: int) -> None:
+        """Removes a study with its log."""
+        with self._lock:
+            self._log(study)
+            del self._logs[study]
+
+    def close(self) -> None:
+        """Removes temporary checkpoint files."""
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
+
+    def _log(self, study: int) -> _Log:
+        try:
+            return self._logs[study]
+        except KeyError:
+            raise StudyMissing(
+                f"No study has the key {study} in this store; it may have been deleted."
+            ) from None
