@@ -1,0 +1,33 @@
+"""Sphinx extension: writes the generated pages before the sources are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import api_page
+import cli_page
+import errors_page
+import methods_page
+
+PAGES = {
+    "concepts/errors.md": errors_page.render,
+    "methods/all.md": methods_page.render,
+    "reference/api.md": api_page.render,
+    "reference/cli.md": cli_page.render,
+}
+
+
+def write(app: Any) -> None:
+    """Writes each page whose text changed, so that an unchanged one is not rebuilt."""
+    for name, render in PAGES.items():
+        path = Path(app.srcdir) / name
+        text = render()
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+
+
+def setup(app: Any) -> dict[str, bool]:
+    """Called by Sphinx."""
+    app.connect("builder-inited", write)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
