@@ -23,16 +23,16 @@ $(BIN)/python:
 
 # What the demo needs: the package with its learning libraries, and torch at the version we develop against.
 $(RUN_STAMP): pyproject.toml constraints-dev.txt | $(BIN)/python
-	$(PIP) install -q -c constraints-dev.txt torch==2.13.0
-	$(PIP) install -q -c constraints-dev.txt -e '.[trees,plot]'
+	$(PIP) install -qq -c constraints-dev.txt torch==2.13.0
+	$(PIP) install -qq -c constraints-dev.txt -e '.[trees,plot]'
 	@touch $@
 
 $(DEV_STAMP): $(RUN_STAMP)
-	$(PIP) install -q -c constraints-dev.txt -e '.[dev,docs,trees,frames,plot]'
+	$(PIP) install -qq -c constraints-dev.txt -e '.[dev,docs,trees,frames,plot]'
 	@touch $@
 
 $(BENCH_STAMP): $(DEV_STAMP)
-	$(PIP) install -q -c constraints-dev.txt -e '.[bench]'
+	$(PIP) install -qq -c constraints-dev.txt -e '.[bench]'
 	@touch $@
 
 install: $(DEV_STAMP)  ## Create .venv with everything for development
