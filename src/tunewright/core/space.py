@@ -208,6 +208,19 @@ class Space:
             self.check(config)
             raise
 
+    def merge(self, codes: Codes, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Decodes a row of codes, shape ``(d,)`` without NaN, except for the parameters that ``config`` gives."""
+        out: dict[str, Any] = {}
+        row: list[float] = []
+        for u, encode, (name, decode, gates) in zip(
+            codes.tolist(), self._encoders, self._decoders, strict=True
+        ):
+            on = all(row[g.column] == row[g.column] and g.open_one(row[g.column]) for g in gates)
+            if on:
+                out[name] = config[name] if name in config else decode(u)
+            row.append(encode(out[name]) if on else float("nan"))
+        return out
+
     def project(self, config: Mapping[str, Any]) -> Codes | None:
         """Codes of a configuration from another version of the space, shape ``(d,)``.
 

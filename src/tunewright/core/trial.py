@@ -60,7 +60,7 @@ class Trial:
         peak: Most steps ever reported; larger than ``step`` while a retry catches up.
         until: Step at which its present segment ends, or None.
         token: Position of the event that began its latest attempt.
-        attempts: How often it was started or resumed after an interruption.
+        attempts: 1, and one more for every time its worker was lost.
         signal: A verdict that its worker has not obeyed yet, or None.
         checkpoint: ``(step, name)`` of its newest checkpoint, or None.
         at: Wall-clock start time, seconds since 1970.
@@ -70,7 +70,6 @@ class Trial:
 
     __slots__ = (
         "amended",
-        "stored",
         "at",
         "attempts",
         "checkpoint",
@@ -81,6 +80,7 @@ class Trial:
         "start",
         "status",
         "step",
+        "stored",
         "token",
         "until",
         "worker",
@@ -278,19 +278,33 @@ class Ledger:
             trial.checkpoint = (trial.step, event.checkpoint)
         self._move(trial, event.outcome)
         self.failed_in_a_row = self.failed_in_a_row + 1 if event.outcome in FAILURES else 0
-        if event.outcome == "completed" and event.metrics is not None and len(self.problem.objectives) == 1:
-            losses = self.problem.losses(event.metrics)
-            if losses is not None:
-                key = (self.problem.violation(event.metrics) if self.problem.limits else 0.0, losses[0])
-                if self.best is None or key < self._best_key:
-                    self.best, self._best_key = trial, key
+        if event.outcome == "completed" and len(self.problem.objectives) == 1:
+            self.crown(trial)
+
+    def crown(self, trial: Trial) -> None:
+        """Makes a completed trial the best one if it beats the present best."""
+        metrics = trial.end.metrics if trial.end is not None else None
+        losses = self.problem.losses(metrics) if metrics is not None else None
+        if losses is not None and metrics is not None:
+            key = (self.problem.violation(metrics) if self.problem.limits else 0.0, losses[0])
+            if self.best is None or key < self._best_key:
+                self.best, self._best_key = trial, key
+
+    def restore(self, trial: Trial) -> None:
+        """Puts back a trial from a snapshot, in order of number."""
+        assert trial.id == len(self.trials)
+        self.trials.append(trial)
+        self.counts[trial.status] = self.counts.get(trial.status, 0) + 1
+        if trial.status == "running":
+            self.running[trial.id] = trial
+        elif trial.status == "waiting":
+            self.waiting[trial.id] = trial
 
     def _other(self, event: Event, record: Record) -> None:
         if isinstance(event, Resumed):
             trial = self.trials[event.trial]
             trial.until, trial.step, trial.token = event.until, event.step, record.seq
             trial.worker, trial.signal = record.worker, None
-            trial.attempts += trial.status == "waiting"
             _drop_reports_after(trial, event.step)
             self.decisions += 1
             self._move(trial, "running")
@@ -304,6 +318,7 @@ class Ledger:
         elif isinstance(event, Saved):
             self.trials[event.trial].checkpoint = (event.step, event.checkpoint)
         elif isinstance(event, Interrupted):
+            self.trials[event.trial].attempts += event.cause == "lost"
             self._move(self.trials[event.trial], "waiting")
         elif isinstance(event, Signalled):
             self.decisions += 1
@@ -313,7 +328,7 @@ class Ledger:
             if event.key:
                 self.keys[event.key] = record.seq
         elif isinstance(event, Edited):
-            space = _with_functions(Space.from_dict(event.space), self.problem.space)
+            space = with_functions(Space.from_dict(event.space), self.problem.space)
             self.spaces.append((record.seq, space))
             self.problem = self.problem.with_space(space)
         elif isinstance(event, Amended):
@@ -345,7 +360,7 @@ def _drop_reports_after(trial: Trial, step: int) -> None:
         reports.pop()
 
 
-def _with_functions(space: Space, earlier: Space) -> Space:
+def with_functions(space: Space, earlier: Space) -> Space:
     """Gives a stored version of a space the constraint functions that are known by name."""
     from tunewright.core.constraints import Predicate
 

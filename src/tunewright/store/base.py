@@ -80,9 +80,15 @@ Choose = Callable[[list[Record], list[Lease]], Sequence[Event]]
 
 
 class Store(Protocol):
-    """Where logs live. Methods raise ``StoreUnavailable`` when the place cannot be reached or written."""
+    """Where logs live. Methods raise ``StoreUnavailable`` when the place cannot be reached or written.
+
+    Attributes:
+        url: Names the place; ``open_store(url)`` opens it again from another process if it is durable.
+        durable: Whether the log outlives the process.
+    """
 
     url: str
+    durable: bool
 
     def create(self, name: str, spec: dict[str, Any], *, exist_ok: bool = False) -> StudyInfo:
         """Makes a study, or with ``exist_ok`` returns the one that is there.

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from tunewright.core.events import Ended, Event, Record
+from tunewright.core.events import Ended, Event, Interrupted, Paused, Record
 from tunewright.errors import ConflictError, LeaseLost, StudyExists, StudyMissing
 from tunewright.store.base import (
     FACTS,
@@ -61,6 +61,7 @@ class MemoryStore:
 
     def __init__(self, *, expiring: bool = False) -> None:
         self.url = "memory"
+        self.durable = False
         self._expiring = expiring
         self._lock = threading.RLock()
         self._logs: dict[int, _Log] = {}
@@ -156,11 +157,10 @@ class MemoryStore:
         return [Record(seq + i + 1, now, worker, e) for i, e in enumerate(fresh)]
 
     def _advance(self, touched: dict[int, Head], event: Event, head: Head) -> None:
-        kind = type(event).__name__
         if isinstance(event, Ended):
             touched[event.trial] = Head(head.token, OVER, head.worker, FOREVER, event)
-        elif kind in ("Paused", "Interrupted"):
-            touched[event.trial] = Head(head.token, IDLE, head.worker, FOREVER)  # type: ignore[union-attr]
+        elif isinstance(event, Paused | Interrupted):
+            touched[event.trial] = Head(head.token, IDLE, head.worker, FOREVER)
 
     def _keep(self, log: _Log, events: Sequence[Event], now: float, worker: str) -> None:
         for event in events:

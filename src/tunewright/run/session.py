@@ -1,0 +1,390 @@
+"""One process's view of one study: folds the log, takes decisions, records facts.
+
+Every way of using a study goes through here: the driver, ask/tell, the command line. A decision is taken in one of
+two ways. Quick methods decide inside the store's exclusive transaction, on the newest log. Deliberate ones think
+outside it, guarded by an advisory lock, and their decision is accepted only if nobody else decided meanwhile.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tunewright.core.algorithm import Action, Algorithm, Pause, Resume, Start, Stop, generator
+from tunewright.core.events import (
+    Amended,
+    Edited,
+    Ended,
+    Enqueued,
+    Event,
+    Interrupted,
+    Noted,
+    Record,
+    Resumed,
+    Signalled,
+    Started,
+    Verdict,
+)
+from tunewright.core.problem import Problem
+from tunewright.core.snapshot import dump, load
+from tunewright.core.space import Space
+from tunewright.core.trial import Ledger, Trial
+from tunewright.errors import AlgorithmError, ConflictError
+from tunewright.store.base import Lease, Store, StudyInfo
+
+log = logging.getLogger(__name__)
+_SNAPSHOT_EVERY = 20_000
+_FILL, _RETRIES = 7, 50
+Plan = tuple[int, int, tuple[Action, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the driver does about lost work.
+
+    Args:
+        lease: Seconds that an attempt may stay silent before its trial is given to somebody else.
+        max_attempts: How often a trial is begun before it counts as lost.
+        max_running: Trials that may run at the same time over all processes; None for no limit.
+    """
+
+    lease: float = 30.0
+    max_attempts: int = 3
+    max_running: int | None = None
+
+
+class Session:
+    """A process's handle on a study; safe to share between threads.
+
+    Args:
+        store: Where the log lives.
+        info: The study.
+        problem: The problem, with the constraint functions that a stored space cannot hold.
+        algorithm: Makes decisions; None for a handle that only reads and tells.
+        method: Name of the method in the log.
+        worker: Who this process is, see ``store.clock``.
+        policy: What to do about lost work.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        info: StudyInfo,
+        problem: Problem,
+        algorithm: Algorithm[Any] | None,
+        *,
+        method: str,
+        worker: str,
+        policy: Policy | None = None,
+    ) -> None:
+        self.store = store
+        self.info = info
+        self.algorithm = algorithm
+        self.method = method
+        self.worker = worker
+        self.policy = policy or Policy()
+        self.lock = threading.RLock()
+        self._problem = problem
+        self._state: Any = None
+        self._untold: list[Event] | None = None
+        self._kept_at = 0
+        self.exhausted = False
+        self.ledger = self._open()
+
+    def _open(self) -> Ledger:
+        kept = self.store.load_snapshot(self.info.id)
+        ledger = load(self._problem, kept[1]) if kept is not None else None
+        if ledger is None or (kept is not None and ledger.cursor != kept[0]):
+            ledger = Ledger(self._problem)
+        self._kept_at = ledger.cursor
+        return ledger
+
+    def sync(self) -> Ledger:
+        """Folds what is new in the log and returns the ledger."""
+        with self.lock:
+            self._fold(self.store.read(self.info.id, self.ledger.cursor))
+            if self.ledger.cursor - self._kept_at > max(_SNAPSHOT_EVERY, self._kept_at // 2):
+                self.keep()
+            return self.ledger
+
+    def keep(self) -> None:
+        """Saves a snapshot of the ledger, so that the next process opens the study quickly."""
+        with self.lock:
+            if self.store.durable and self.ledger.cursor > self._kept_at:
+                self.store.save_snapshot(self.info.id, self.ledger.cursor, dump(self.ledger))
+                self._kept_at = self.ledger.cursor
+
+    def _fold(self, records: Sequence[Record]) -> None:
+        apply, untold = self.ledger.apply, self._untold
+        if untold is None:
+            for record in records:
+                apply(record)
+        else:
+            for record in records:
+                if apply(record):
+                    untold.append(record.event)
+
+    def _take(self, records: Sequence[Record]) -> None:
+        """Folds records that this process appended, if nothing came in between; else the next sync brings them."""
+        if records and records[0].seq == self.ledger.cursor + 1:
+            self._fold(records)
+
+    def state(self) -> Any:
+        """State of the algorithm after everything folded so far."""
+        assert self.algorithm is not None
+        if self._untold is None:
+            self._state, self._untold = self._replayed(), []
+        elif self._untold:
+            self._state = self.algorithm.tell(self._state, self._untold)
+            self._untold = []
+        return self._state
+
+    def _replayed(self) -> Any:
+        """State of the algorithm from the log alone, up to the ledger's cursor."""
+        assert self.algorithm is not None
+        state = self.algorithm.init(self._problem)
+        shadow, position = Ledger(self._problem), 0
+        while position < self.ledger.cursor:
+            block = self.store.read(self.info.id, position, limit=min(50_000, self.ledger.cursor - position))
+            state = self.algorithm.tell(state, [r.event for r in block if shadow.apply(r)])
+            position = block[-1].seq
+        return state
+
+    # ------------------------------------------------------------------ decisions
+
+    def ask(self, slots: int = 1) -> Trial | None:
+        """Takes the next decisions and returns the trial that this process is to run now, or None.
+
+        Args:
+            slots: 1 to get a trial, 0 to let the method only pause and stop.
+
+        Returns:
+            A trial with status ``running`` and this process's token, or None when there is nothing to run:
+            the method waits for results, or is finished (``exhausted`` tells which).
+        """
+        if getattr(self.algorithm, "deliberate", False):
+            with self.store.deciding(self.info.id):
+                return self._ask(slots)
+        return self._ask(slots)
+
+    def _ask(self, slots: int) -> Trial | None:
+        with self.lock:
+            self.sync()
+            for attempt in range(_RETRIES):
+                plan = self._plan(slots) if getattr(self.algorithm, "deliberate", False) else None
+                if attempt >= _RETRIES // 2:
+                    plan = None
+                try:
+                    return self._decide(slots, plan)
+                except ConflictError:
+                    continue
+            raise ConflictError(
+                f"A decision must rest on the newest log; {_RETRIES} attempts were overtaken. Use fewer processes."
+            )
+
+    def _plan(self, slots: int) -> Plan:
+        """Lets a deliberate method think: ``(basis, decisions before it, actions)``."""
+        ledger = self.ledger
+        if slots and (ledger.waiting or ledger.queue):
+            return ledger.cursor, ledger.decisions, ()
+        assert self.algorithm is not None
+        rng = generator(ledger.problem.seed, ledger.decisions)
+        return ledger.cursor, ledger.decisions, self.algorithm.ask(self.state(), slots, rng)
+
+    def _decide(self, slots: int, plan: Plan | None) -> Trial | None:
+        def choose(tail: list[Record], expired: list[Lease]) -> Sequence[Event]:
+            if tail:
+                self._fold(tail)
+            return self._choose(slots, expired, plan)
+
+        records = self.store.decide(
+            self.info.id, self.ledger.cursor, choose, worker=self.worker, lease=self.policy.lease
+        )
+        self._take(records)
+        for record in records:
+            event = record.event
+            if isinstance(event, Started | Resumed):
+                return self.ledger.trials[event.trial]
+        return None
+
+    def _choose(self, slots: int, expired: Sequence[Lease], plan: Plan | None) -> Sequence[Event]:
+        ledger = self.ledger
+        events: list[Event] = []
+        if expired or ledger.waiting:
+            events, busy = self._retry(slots, expired)
+            if busy:
+                return events
+        limit = self.policy.max_running
+        if slots and limit is not None and len(ledger.running) >= limit:
+            slots = 0
+        if slots and ledger.queue:
+            return [*events, self._serve_queue()]
+        if self.algorithm is None:
+            return events
+        basis, decisions = ledger.cursor, ledger.decisions
+        if plan is None:
+            rng = generator(ledger.problem.seed, decisions)
+            actions = self.algorithm.ask(self.state(), slots, rng)
+        else:
+            basis, before, actions = plan
+            if before != decisions:
+                raise ConflictError(
+                    "A decision must rest on the newest log; somebody else decided. Decide again."
+                )
+        if slots:
+            self.exhausted = not actions and not ledger.running and not ledger.waiting and not expired
+        for action in actions:
+            events += self._accept(action, basis, plan is not None)
+        return events
+
+    def _retry(self, slots: int, expired: Sequence[Lease]) -> tuple[list[Event], bool]:
+        """Takes back trials whose attempt fell silent, and gives out the oldest interrupted one."""
+        ledger = self.ledger
+        events: list[Event] = [
+            Interrupted(x.trial, x.token, "lost", f"no sign of life from {x.worker}") for x in expired
+        ]
+        silent = [ledger.trials[x.trial] for x in expired]
+        busy = False
+        for trial in [*ledger.waiting.values(), *silent]:
+            lost = trial.attempts - (trial.status == "waiting")
+            if lost >= self.policy.max_attempts:
+                error = f"its worker was lost {lost} times"
+                events.append(Ended(trial.id, trial.token, "lost", error=error, step=trial.step))
+            elif trial.signal == "stop":
+                events.append(Ended(trial.id, trial.token, "stopped", step=trial.step))
+            elif slots and not busy:
+                step = trial.checkpoint[0] if trial.checkpoint is not None else 0
+                events.append(Resumed(trial.id, step, trial.until, ledger.cursor, "retry"))
+                busy = True
+        return events, busy
+
+    def _serve_queue(self) -> Event:
+        """Starts the oldest enqueued item; parameters it leaves open come from the prior."""
+        ledger = self.ledger
+        position, item = next(iter(ledger.queue.items()))
+        space = ledger.problem.space
+        config = complete(space, item.config, generator(ledger.problem.seed, len(ledger.trials), _FILL))
+        return Started(len(ledger.trials), config, basis=ledger.cursor, by="queue", queue=position)
+
+    def _accept(self, action: Action, basis: int, stale: bool) -> list[Event]:
+        """Turns a wish into events, after checking that it is legal.
+
+        Facts that arrived while a deliberate method was thinking may have made a wish pointless; it is dropped.
+        """
+        ledger = self.ledger
+        if isinstance(action, Start):
+            return [
+                Started(
+                    len(ledger.trials),
+                    action.config,
+                    action.until,
+                    action.parent,
+                    basis,
+                    self.method,
+                    0,
+                    action.why,
+                )
+            ]
+        trial = ledger.trials[action.trial] if 0 <= action.trial < len(ledger.trials) else None
+        if isinstance(action, Resume):
+            if trial is not None and trial.status == "paused":
+                return [Resumed(trial.id, trial.step, action.until, basis, self.method, action.why)]
+        elif trial is not None and not trial.finished:
+            if isinstance(action, Stop) and trial.status == "paused":
+                return [
+                    Signalled(trial.id, "stop", basis, self.method, action.why),
+                    Ended(trial.id, trial.token, "stopped", step=trial.step),
+                ]
+            if trial.signal is None:
+                verdict: Verdict = "pause" if isinstance(action, Pause) else "stop"
+                return [Signalled(trial.id, verdict, basis, self.method, action.why)]
+            return []
+        if stale and trial is not None:
+            return []
+        state = "unknown" if trial is None else trial.status
+        raise AlgorithmError(
+            f"A method may act on a trial only as its state allows; {self.method} wanted to {type(action).__name__.lower()} "
+            f"trial {action.trial}, which is {state}. This is a bug in the method."
+        )
+
+    # ------------------------------------------------------------------ facts
+
+    def record(self, event: Event) -> list[Record]:
+        """Appends one fact and folds it.
+
+        Raises:
+            LeaseLost: If it speaks for an attempt that was taken over.
+        """
+        with self.lock:
+            records = self.store.append(self.info.id, (event,), worker=self.worker)
+            self._take(records)
+            return records
+
+    def record_all(self, events: Sequence[Event]) -> list[Record]:
+        """Appends facts, all or none, and folds them."""
+        with self.lock:
+            records = self.store.append(self.info.id, events, worker=self.worker)
+            self._take(records)
+            return records
+
+    def enqueue(self, config: dict[str, Any], *, key: str = "", by: str = "user") -> int:
+        """Puts a configuration in the queue, once per key.
+
+        Returns:
+            Position of the item in the log.
+        """
+        with self.lock:
+            self.sync()
+            checked = self.ledger.problem.space.check(config, partial=True)
+
+            def choose(tail: list[Record], expired: list[Lease]) -> Sequence[Event]:
+                self._fold(tail)
+                return () if key and key in self.ledger.keys else (Enqueued(checked, key, by),)
+
+            records = self.store.decide(self.info.id, self.ledger.cursor, choose, worker=self.worker)
+            self._take(records)
+            return records[-1].seq if records else self.ledger.keys[key]
+
+    def edit(self, space: Space, *, by: str = "user") -> None:
+        """Gives the study a new version of its space; trials of earlier versions are kept."""
+        with self.lock:
+            self.sync()
+            if space != self.ledger.problem.space:
+                self.record(Edited(space.to_dict(), by))
+
+    def amend(self, trial: Trial, config: dict[str, Any]) -> None:
+        """Records that a define-by-run trial met more parameters."""
+        self.record(Amended(trial.id, config))
+
+    def note(self, topic: str, data: dict[str, Any], trial: int | None = None) -> None:
+        """Keeps a note in the log."""
+        self.record(Noted(topic, data, trial))
+
+    def renew(self, held: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Extends the leases of ``(trial, token)`` pairs; returns those that were taken over."""
+        return self.store.renew(self.info.id, held, lease=self.policy.lease)
+
+    def close(self) -> None:
+        """Saves a snapshot when many events were folded since the last one."""
+        if self.ledger.cursor - self._kept_at > _SNAPSHOT_EVERY // 4:
+            self.keep()
+
+
+def complete(space: Space, config: dict[str, Any], rng: Any, tries: int = 1000) -> dict[str, Any]:
+    """Fills the parameters that a partial configuration leaves open from the prior.
+
+    Raises:
+        SpaceError: If the given values admit no configuration that satisfies the constraints.
+    """
+    filled: dict[str, Any] = {}
+    for _ in range(tries):
+        codes = space.sample(rng, 1)[0]
+        filled = space.merge(np.where(np.isnan(codes), rng.random(space.d), codes), config)
+        if space.feasible(filled):
+            break
+    return space.check(filled)
