@@ -85,6 +85,6 @@ def render() -> str:
         parents = ", ".join(f"`{base.__name__}`" for base in kind.__bases__)
         parts.append(
             f"({kind.code.lower()})=\n## {kind.code} {kind.__name__}\n\n{inspect.getdoc(kind)}\n\n"
-            f"*Also a* {parents}.\n\n**What to do.** {REMEDIES[kind.code]}\n"
+            f"*Derives from* {parents}.\n\n**What to do.** {REMEDIES[kind.code]}\n"
         )
     return "\n".join(parts)
