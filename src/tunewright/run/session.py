@@ -293,7 +293,8 @@ class Session:
         trial = ledger.trials[action.trial] if 0 <= action.trial < len(ledger.trials) else None
         if isinstance(action, Resume):
             if trial is not None and trial.status == "paused":
-                return [Resumed(trial.id, trial.step, action.until, basis, self.method, action.why)]
+                step = trial.checkpoint[0] if trial.checkpoint is not None else 0
+                return [Resumed(trial.id, step, action.until, basis, self.method, action.why)]
         elif trial is not None and not trial.finished:
             if isinstance(action, Stop) and trial.status == "paused":
                 return [

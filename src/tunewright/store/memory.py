@@ -38,10 +38,17 @@ class _Log:
         self.events: list[Event] = []
         self.at = array("d")
         self.workers: list[str] = []
-        self.heads: dict[int, Head] = {}
+        self.heads: list[Head | Ended] = []
         self.live: set[int] = set()
         self.snapshot: tuple[int, bytes] | None = None
         self.deciding = threading.RLock()
+
+    def head(self, trial: int) -> Head | None:
+        """The latest attempt; of a finished trial only its ending is kept, to save memory."""
+        if not 0 <= trial < len(self.heads):
+            return None
+        head = self.heads[trial]
+        return Head(head.token, OVER, "", FOREVER, head) if isinstance(head, Ended) else head
 
     def records(self, after: int, limit: int | None = None) -> list[Record]:
         stop = len(self.events) if limit is None else min(len(self.events), after + limit)
@@ -137,7 +144,7 @@ class MemoryStore:
                 expires = time.monotonic() + lease if self._expiring else FOREVER
                 touched[event.trial] = Head(seq + len(fresh) + 1, LIVE, worker, expires)
             elif isinstance(event, FACTS):
-                head = touched.get(event.trial) or log.heads.get(event.trial)
+                head = touched.get(event.trial) or log.head(event.trial)
                 try:
                     if not fence(event, head):
                         continue
@@ -149,7 +156,11 @@ class MemoryStore:
             fresh.append(event)
         self._keep(log, fresh, now, worker)
         for trial, head in touched.items():
-            log.heads[trial] = head
+            kept = head if head.end is None else head.end
+            if trial == len(log.heads):
+                log.heads.append(kept)
+            else:
+                log.heads[trial] = kept
             if head.state == LIVE:
                 log.live.add(trial)
             else:
@@ -176,7 +187,7 @@ class MemoryStore:
             log = self._log(study)
             lost = []
             for trial, token in held:
-                head = log.heads.get(trial)
+                head = log.head(trial)
                 if head is None or head.token != token or head.state != LIVE:
                     lost.append((trial, token))
                 elif self._expiring:
@@ -188,10 +199,8 @@ class MemoryStore:
         with self._lock:
             log = self._log(study)
             now = time.monotonic()
-            return [
-                Lease(trial, log.heads[trial].token, log.heads[trial].worker, log.heads[trial].expires < now)
-                for trial in sorted(log.live)
-            ]
+            heads = ((trial, log.head(trial)) for trial in sorted(log.live))
+            return [Lease(t, h.token, h.worker, h.expires < now) for t, h in heads if h is not None]
 
     def deciding(self, study: int) -> AbstractContextManager[None]:
         """Keeps deliberate deciders of one study apart; advisory."""
