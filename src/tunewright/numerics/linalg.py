@@ -38,7 +38,7 @@ def jittered_cholesky(a: FloatArray) -> FloatArray:
     """
     potrf = _lapack().dpotrf
     size = float(np.mean(np.diagonal(a))) if len(a) else 1.0
-    for jitter in _JITTERS:
+    for jitter in _JITTERS if np.isfinite(size) else ():
         shifted = a if jitter == 0.0 else a + jitter * size * np.eye(len(a))
         factor, info = potrf(shifted, lower=1, clean=1)
         # LAPACK lets NaN through without a word.

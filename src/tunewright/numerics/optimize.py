@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 
+_MEMORY = 4
+
 
 def minimize_in_box(
     function: Callable[[FloatArray], tuple[float, FloatArray]],
@@ -67,8 +69,8 @@ def ascend_in_box(
 ) -> tuple[FloatArray, FloatArray]:
     """Climbs from ``q`` starts at once, one call of ``function`` per step, by spectral projected gradients.
 
-    Every row has its own Barzilai-Borwein step length. A step that does not improve its row is undone and
-    retried at a quarter of the length, so a row never gets worse.
+    Every row has its own Barzilai-Borwein step length. A step that ends below the last few values of its row is
+    undone and retried at a quarter of the length; the best point of every row is returned, so none gets worse.
 
     Args:
         function: Maps points ``(q, d)`` to values ``(q,)`` and gradients ``(q, d)``.
@@ -81,26 +83,32 @@ def ascend_in_box(
     Returns:
         Points ``(q, d)`` and their values ``(q,)``.
 
-    Source: Birgin, Martinez and Raydan 2000, SIAM J. Optim. 10(4), Algorithm 2.1, with a monotone acceptance
-    rule in place of the non-monotone line search.
+    Source: Birgin, Martinez and Raydan 2000, SIAM J. Optim. 10(4), Algorithm 2.1, with the sufficient-decrease
+    term of the non-monotone acceptance rule left out, and a memory of four values.
     """
     x = np.clip(starts, low, high)
     value, gradient = function(x)
+    best, best_value = x, value
+    recent = np.tile(value, (_MEMORY, 1))
     steepest = np.abs(gradient).max(axis=1, initial=0.0)
     length = first_step / np.maximum(steepest, 1e-12)
-    for _ in range(steps):
+    for step in range(steps):
         trial = np.clip(x + length[:, None] * gradient, low, high)
         moved = trial - x
         if not np.any(np.abs(moved) > 1e-9):
             break
         new_value, new_gradient = function(trial)
-        better = new_value > value
+        accepted = new_value > recent.min(axis=0)
         curvature = -np.sum(moved * (new_gradient - gradient), axis=1)
         squared = np.sum(moved * moved, axis=1)
         spectral = np.where(curvature > 1e-16, squared / np.maximum(curvature, 1e-16), 4.0 * length)
         reach = 1.0 / np.maximum(np.abs(new_gradient).max(axis=1, initial=0.0), 1e-12)
-        length = np.where(better, np.minimum(spectral, reach), 0.25 * length)
-        x = np.where(better[:, None], trial, x)
-        gradient = np.where(better[:, None], new_gradient, gradient)
-        value = np.where(better, new_value, value)
-    return x, value
+        length = np.where(accepted, np.minimum(spectral, reach), 0.25 * length)
+        x = np.where(accepted[:, None], trial, x)
+        gradient = np.where(accepted[:, None], new_gradient, gradient)
+        value = np.where(accepted, new_value, value)
+        recent[step % _MEMORY] = value
+        improved = value > best_value
+        best = np.where(improved[:, None], x, best)
+        best_value = np.where(improved, value, best_value)
+    return best, best_value
