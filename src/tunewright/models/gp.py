@@ -9,8 +9,8 @@ the best and a spread of the others would be used.
 *Differs*: every row of codes becomes a point in a Euclidean space: an ordered column one coordinate, a categorical
 column a corner of a simplex (so two unequal choices are at distance 1), a column that is switched off a point off
 the line. The kernel is Matern 5/2 of the weighted distance there, one length scale per column, so it is positive
-definite for any mix of columns and branches and costs one matrix product. The prior of length scales has half the
-location on a log scale that the paper has, and the mean is a constant with a unit normal prior.
+definite for any mix of columns and branches and costs one matrix product. The prior of length scales has a
+lower location (0.35 for sqrt(2) on the log scale), and the mean is a constant with a unit normal prior.
 
 *Cost*: ``fit`` about 20 factorisations of n^3 each; ``update`` one; ``predict`` n^2 per candidate.
 """
@@ -39,10 +39,10 @@ BoolArray = NDArray[np.bool_]
 MAX_EXACT = 500
 MAX_TUNING = 200
 
-_LENGTH_MEAN, _LENGTH_STD = 0.7, 3.0**0.5
+_LENGTH_MEAN, _LENGTH_STD = 0.35, 3.0**0.5
 _SCALE_MEAN, _SCALE_STD = 0.0, 1.0
 _NOISE_MEAN, _NOISE_STD = -9.0, 2.0
-_INACTIVE = 0.25
+_INACTIVE = 0.1
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ posterior mean is needed in the unit of the loss: only the order of losses survi
 
 *Paper*: after the log transform of Jones, Schonlau and Welch 1998, J. Global Optimization 13, section 5.
 *Differs*: the offset is tied to the distance from best to median, so the map is invariant to shift and scale of
-the losses: nearly linear below the median, logarithmic far above it.
+the losses: nearly linear below the median, logarithmic above it, and constant beyond 30 times that distance.
 
 *Cost*: O(n) for ``n`` losses.
 """
@@ -21,27 +21,32 @@ FloatArray = NDArray[np.float64]
 
 # Of the distance between the best and the median loss; chosen on surrogates of tuned classifiers.
 _OFFSET = 0.3
+_CAP = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Warp:
-    """``y -> (log(y - low + offset) - shift) / scale``, strictly increasing above ``low``.
+    """``y -> (log(min(y, high) - low + offset) - shift) / scale``, increasing between ``low`` and ``high``.
 
     Attributes:
         low: Best loss seen, in the unit of the loss.
+        high: Losses above count as this, same unit.
         offset: Distance over which the map is about linear, same unit, positive.
         shift: Mean of the logarithms, unitless.
         scale: Standard deviation of the logarithms, unitless, positive.
     """
 
     low: float
+    high: float
     offset: float
     shift: float
     scale: float
 
     def __call__(self, losses: FloatArray) -> FloatArray:
-        """Warped losses, same shape, unitless; losses below ``low`` count as ``low``."""
-        out: FloatArray = (np.log(np.maximum(losses - self.low, 0.0) + self.offset) - self.shift) / self.scale
+        """Warped losses, same shape, unitless; losses outside ``[low, high]`` count as the nearer end."""
+        out: FloatArray = (
+            np.log(np.clip(losses, self.low, self.high) - self.low + self.offset) - self.shift
+        ) / self.scale
         return out
 
 
@@ -57,6 +62,7 @@ def fit_warp(losses: FloatArray) -> Warp:
         spread = float(losses.max()) - low
     # Equal losses, or nearly: any positive offset maps them to nearly equal values.
     offset = _OFFSET * spread if spread > 1e-300 else 1.0
-    logs = np.log(losses - low + offset)
+    high = low + _CAP * spread
+    logs = np.log(np.minimum(losses, high) - low + offset)
     scale = float(logs.std())
-    return Warp(low, offset, float(logs.mean()), scale if scale > 1e-12 else 1.0)
+    return Warp(low, high, offset, float(logs.mean()), scale if scale > 1e-12 else 1.0)

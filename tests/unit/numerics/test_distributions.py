@@ -9,7 +9,9 @@ def test_normal_functions_at_the_origin_and_deep_in_the_tail():
     assert dist.normal_log_cdf(0.0) == pytest.approx(np.log(0.5))
     # Leading asymptotic terms: log cdf(-z) = log pdf(z) - log z + log(1 - 1/z^2 + ...).
     z = 1e4
-    assert dist.normal_log_cdf(-z) == pytest.approx(-0.5 * z * z - 0.5 * np.log(2 * np.pi) - np.log(z), rel=1e-12)
+    assert dist.normal_log_cdf(-z) == pytest.approx(
+        -0.5 * z * z - 0.5 * np.log(2 * np.pi) - np.log(z), rel=1e-12
+    )
     assert dist.normal_quantile(0.975) == pytest.approx(1.959963984540054)
 
 
@@ -29,7 +31,13 @@ def test_log_difference():
 
 @pytest.mark.parametrize(
     ("mean", "std", "low", "high"),
-    [(0.2, 0.1, 0.0, 1.0), (-3.0, 0.2, 0.0, 1.0), (5.0, 0.3, 0.0, 1.0), (0.5, 50.0, 0.0, 1.0), (0.0, 1.0, -np.inf, -8.0)],
+    [
+        (0.2, 0.1, 0.0, 1.0),
+        (-3.0, 0.2, 0.0, 1.0),
+        (5.0, 0.3, 0.0, 1.0),
+        (0.5, 50.0, 0.0, 1.0),
+        (0.0, 1.0, -np.inf, -8.0),
+    ],
 )
 def test_truncated_normal_density_integrates_to_one_and_matches_its_samples(mean, std, low, high):
     end = max(low, -12.0)
