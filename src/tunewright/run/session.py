@@ -313,6 +313,17 @@ class Session:
             f"trial {action.trial}, which is {state}. This is a bug in the method."
         )
 
+    def steer(self) -> None:
+        """Lets the method stop or pause running trials, as it may after every report."""
+        if self.algorithm is None:
+            return
+        with self.lock:
+            if self.store.durable:
+                self.sync()
+            ledger = self.ledger
+            if self.algorithm.ask(self.state(), 0, generator(ledger.problem.seed, ledger.decisions)):
+                self.ask(0)
+
     # ------------------------------------------------------------------ facts
 
     def record(self, event: Event) -> list[Record]:

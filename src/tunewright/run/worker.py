@@ -1,0 +1,408 @@
+"""What a training function sees of its trial, and how one segment is executed.
+
+The same code runs in the driver's process and in worker processes; only the channel differs.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tunewright.core.domains import Bool, Choice, Domain, Float, Int, Order
+from tunewright.core.values import returned, split
+from tunewright.errors import CheckpointError, ConfigError, InvalidTrial, LeaseLost
+from tunewright.run.checkpoint import pack_tree, unpack_tree
+from tunewright.run.messages import Answer, End, Finish, FromWorker, Report, Save, Segment, Suggest
+from tunewright.store import blobs
+
+Channel = Callable[[FromWorker], Answer]
+_PACKAGE = str(Path(__file__).resolve().parent.parent) + os.sep
+MAX_ERROR = 8000
+
+
+class Checkpoints:
+    """The checkpoint of one trial: load where an earlier attempt or segment ended, save where this one is.
+
+    Files are written completely or not at all, and checked against their digest when read.
+    """
+
+    def __init__(self, attempt: Attempt) -> None:
+        self._attempt = attempt
+        self._name = attempt._segment.checkpoint
+        self._saved_at = attempt._segment.step if self._name else -1
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is something to load."""
+        return self._name is not None
+
+    def save(self, tree: Any = None, /, **named: Any) -> None:
+        """Saves a tree of numbers, strings, arrays, tensors, lists, dicts and objects with ``state_dict``.
+
+        Args:
+            tree: What to save; or name the parts with keyword arguments.
+
+        Raises:
+            CheckpointError: If something in the tree cannot be saved without pickle.
+        """
+        self.save_bytes(pack_tree(named if tree is None else tree))
+
+    def load(self, default: Any = None, /, **named: Any) -> Any:
+        """Returns the tree that was saved, or ``default`` when there is none.
+
+        Objects given by name get their part of the tree through ``load_state_dict``.
+
+        Raises:
+            CheckpointError: If the file is missing, damaged or lacks a named part.
+        """
+        if self._name is None:
+            return default
+        tree = unpack_tree(self.load_bytes() or b"")
+        for name, target in named.items():
+            if name not in tree:
+                raise CheckpointError(
+                    f"A checkpoint must hold '{name}'; it has {sorted(tree)}. Save the same parts."
+                )
+            target.load_state_dict(tree[name])
+        return tree
+
+    def save_bytes(self, data: bytes) -> None:
+        """Saves bytes in a format of your own."""
+        segment = self._attempt._segment
+        self._keep(blobs.put(segment.blobs, f"t{segment.trial}-s{self._attempt.step}", data))
+
+    def load_bytes(self) -> bytes | None:
+        """The bytes that were saved, or None."""
+        return blobs.get(self._attempt._segment.blobs, self._name) if self._name is not None else None
+
+    def save_file(self, path: str | os.PathLike[str]) -> None:
+        """Saves a copy of a file."""
+        segment = self._attempt._segment
+        self._keep(blobs.put_file(segment.blobs, f"t{segment.trial}-s{self._attempt.step}", path))
+
+    def load_file(self) -> Path | None:
+        """Path of the file that was saved, to be read only, or None."""
+        return blobs.get_file(self._attempt._segment.blobs, self._name) if self._name is not None else None
+
+    def _keep(self, name: str) -> None:
+        attempt = self._attempt
+        attempt._say(Save(attempt.number, attempt._segment.token, attempt.step, name))
+        self._name, self._saved_at = name, attempt.step
+
+
+class Attempt:
+    """A trial while it runs; training functions get it as their ``trial`` argument.
+
+    Attributes:
+        params: Its parameters by name.
+        number: Its number, dense from 0.
+        step: Steps done so far, those before a pause included.
+        until: Step at which this segment ends; None for a training without steps.
+        seed: Seed for the training's own randomness; the same for every attempt of the trial.
+        checkpoint: Loads and saves its state.
+    """
+
+    def __init__(self, segment: Segment, channel: Channel) -> None:
+        self._segment = segment
+        self._channel = channel
+        self._verdict = ""
+        self._diverged = ""
+        self._last: dict[str, float] = {}
+        self._variance: dict[str, float] | None = None
+        self._kept: dict[str, Any] = {}
+        self._met: list[str] = []
+        self._began = time.monotonic()
+        self.params: dict[str, Any] = dict(segment.config)
+        self.number = segment.trial
+        self.step = segment.step
+        self.until = segment.until
+        self.seed = segment.seed
+        self.checkpoint = Checkpoints(self)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.params[name]
+
+    def __repr__(self) -> str:
+        return f"Attempt({self.number}, step={self.step}, until={self.until}, {self.params})"
+
+    def steps(self, total: int | None = None) -> Iterator[int]:
+        """The steps to train now, each numbered by how many are done after it; starts after a resumed checkpoint.
+
+        Args:
+            total: Steps of a full training, for studies opened without ``steps``.
+
+        Raises:
+            ConfigError: If neither the study nor the argument says how many steps there are.
+        """
+        if self.until is None and total is None:
+            raise ConfigError(
+                "trial.steps() needs to know how many steps a full training has; the study was opened without steps. "
+                "Open it with steps=... or call trial.steps(total)."
+            )
+        end = self.until if self.until is not None else int(total or 0)
+        while self.step < end and not self._verdict:
+            following = self.step + 1
+            yield following
+            self.step = max(self.step, following)
+        self._save_kept()
+
+    def report(
+        self,
+        step: int | None = None,
+        /,
+        *,
+        cost: float | None = None,
+        variance: Mapping[str, float] | None = None,
+        **metrics: Any,
+    ) -> bool:
+        """Reports measurements; when this returns they are safely in the log.
+
+        Args:
+            step: Steps done; must grow from report to report. Left out, it is one more than the last.
+            cost: Cost of the steps since the previous report, in the study's unit (seconds by default).
+            variance: Variance of a metric, where known.
+            **metrics: Values by name.
+
+        Returns:
+            Whether to go on; False when the trial should pause or stop here.
+
+        Raises:
+            ConfigError: If the step does not grow or a value is not a number.
+            LeaseLost: If the trial was taken over by another worker.
+        """
+        number = self.step + 1 if step is None else step
+        if isinstance(number, bool) or int(number) != number or number < 1:
+            raise ConfigError(f"A step must be a whole number from 1; got {step!r}. Count finished steps.")
+        if number <= self.step and (self._last or number < self.step):
+            raise ConfigError(
+                f"Steps must grow from report to report; got {number} after {self.step}. Count on."
+            )
+        good, bad = split(metrics)
+        self.step = int(number)
+        message = Report(
+            self.number,
+            self._segment.token,
+            self.step,
+            good,
+            bad,
+            dict(variance) if variance is not None else None,
+            cost,
+        )
+        self._last = {**self._last, **good}
+        self._variance = message.variance or self._variance
+        wrong = [f"{k}={v}" for k, v in (bad or {}).items() if k in self._objectives]
+        if wrong:
+            self._diverged = f"reported {', '.join(wrong)} at step {self.step}"
+        self._say(message)
+        if wrong:
+            self._verdict = "stop"
+        return not self.should_pause()
+
+    def should_pause(self) -> bool:
+        """Whether to save a checkpoint and return: the segment is over, or somebody asked for it."""
+        return bool(self._verdict) or (self.until is not None and self.step >= self.until)
+
+    def keep(self, **objects: Any) -> None:
+        """Keeps objects with ``state_dict`` in the checkpoint: restores them now, saves them when the trial pauses.
+
+        Args:
+            **objects: For instance ``model=model, optimizer=optimizer``.
+        """
+        self._kept.update(objects)
+        self.checkpoint.load(**objects)
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, log: bool = False, step: float | None = None
+    ) -> float:
+        """A real number in ``[low, high]``, for spaces that are declared while the function runs."""
+        return float(self._suggest(name, Float(low, high, log=log, step=step)))
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False, step: int = 1) -> int:
+        """A whole number in ``[low, high]``."""
+        return int(self._suggest(name, Int(low, high, log=log, step=step)))
+
+    def suggest_categorical(self, name: str, options: Any) -> Any:
+        """One of the options."""
+        return self._suggest(name, Choice(list(options)))
+
+    def suggest_order(self, name: str, values: Any) -> Any:
+        """One of some values that have an order."""
+        return self._suggest(name, Order(list(values)))
+
+    def suggest_bool(self, name: str) -> bool:
+        """True or false."""
+        return bool(self._suggest(name, Bool()))
+
+    def _suggest(self, name: str, domain: Domain) -> Any:
+        if name not in self._met:
+            self._met.append(name)
+        if name in self.params and domain.contains(self.params[name]):
+            return self.params[name]
+        answer = self._channel(Suggest(self.number, self._segment.token, name, domain.to_dict()))
+        if answer.error:
+            raise ConfigError(answer.error)
+        self.params[name] = answer.value
+        return answer.value
+
+    @property
+    def _objectives(self) -> list[str]:
+        return [name for name, _ in self._segment.objectives]
+
+    def _say(self, message: FromWorker) -> None:
+        answer = self._channel(message)
+        if answer.verdict:
+            self._verdict = answer.verdict
+        if answer.error:
+            raise LeaseLost(answer.error)
+
+    def _save_kept(self) -> None:
+        complete = self._segment.high is not None and self.step >= self._segment.high
+        if self._kept and not complete and self._verdict != "stop" and self.checkpoint._saved_at < self.step:
+            self.checkpoint.save(**self._kept)
+
+    def _finish(self, value: Any) -> Finish:
+        """What the segment came to, once the function has returned."""
+        segment, cost = self._segment, time.monotonic() - self._began
+        checkpoint = self.checkpoint._name
+        if self._diverged and value is None:
+            return Finish(self.number, segment.token, "failed", self.step, cost=cost, error=self._diverged)
+        if value is not None or not self._last:
+            metrics, bad = split(returned(value, self._objectives))
+        else:
+            metrics, bad = split(returned(self._last, self._objectives))
+        for name in self._objectives:
+            if bad and name in bad:
+                error = f"returned {name}={bad[name]}"
+                return Finish(self.number, segment.token, "failed", self.step, cost=cost, error=error)
+        high, until = segment.high, segment.until
+        if self._verdict and not (high is not None and self.step >= high):
+            outcome: End = "stopped" if self._verdict == "stop" else "paused"
+            return Finish(
+                self.number, segment.token, outcome, self.step, metrics, cost=cost, checkpoint=checkpoint
+            )
+        if until is not None and self.step < until:
+            self.step = until
+            if until < (high or until):
+                self._say(Report(self.number, segment.token, until, metrics))
+        outcome = "paused" if until is not None and high is not None and until < high else "completed"
+        return Finish(
+            self.number,
+            segment.token,
+            outcome,
+            self.step,
+            metrics,
+            self._variance,
+            cost,
+            "",
+            checkpoint,
+            self._met or None,
+        )
+
+
+def call(function: Callable[..., Any], attempt: Attempt) -> Any:
+    """Calls a training function with what its signature asks for.
+
+    A parameter named ``trial`` or annotated with ``Attempt`` gets the trial; parameters named like hyperparameters
+    get their values; ``**kwargs`` gets the rest; a single other parameter gets the trial.
+    """
+    parameters = list(inspect.signature(function).parameters.values())
+    values: dict[str, Any] = {}
+    args: list[Any] = []
+    config = attempt.params
+    for parameter in parameters:
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            continue
+        if parameter.kind is parameter.VAR_KEYWORD:
+            values.update({k: v for k, v in config.items() if k not in values})
+            continue
+        value = _argument(parameter, attempt, len(parameters) == 1)
+        if value is _ABSENT:
+            continue
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            args.append(value)
+        else:
+            values[parameter.name] = value
+    return function(*args, **values)
+
+
+_ABSENT = object()
+
+
+def _argument(parameter: inspect.Parameter, attempt: Attempt, only: bool) -> Any:
+    name = parameter.name
+    if name == "trial" or parameter.annotation in (Attempt, "Attempt", "tw.Attempt"):
+        return attempt
+    if name in attempt.params:
+        return attempt.params[name]
+    if isinstance(parameter.default, Float | Int | Choice | Order | Bool):
+        return None
+    if parameter.default is not parameter.empty:
+        return _ABSENT
+    if only:
+        return dict(attempt.params) if name in ("params", "config", "hparams") else attempt
+    return None
+
+
+def execute(segment: Segment, function: Callable[..., Any], channel: Channel, *, child: bool) -> None:
+    """Runs one segment and says how it ended, whatever the training function does.
+
+    Args:
+        segment: The work.
+        function: The training function.
+        channel: Where messages go.
+        child: Whether this is a worker process; there, an interrupt ends the segment instead of the program.
+    """
+    attempt = Attempt(segment, channel)
+    outcome: End = "failed"
+    fatal = False
+    try:
+        message = attempt._finish(call(function, attempt))
+    except LeaseLost:
+        return
+    except InvalidTrial as error:
+        message, outcome = None, "invalid"
+        text = str(error)
+    except MemoryError as error:
+        message, outcome = None, "out_of_memory"
+        text = error_text(error) or "out of memory"
+    except SystemExit as error:
+        message, text = None, f"the training function called sys.exit({error.code!r})"
+    except KeyboardInterrupt:
+        if not child:
+            raise
+        message, outcome, text = None, "killed", "interrupted"
+    except Exception as error:  # noqa: BLE001 - whatever user code raises belongs to the trial
+        message, text = None, error_text(error)
+        fatal = isinstance(error, ConfigError)
+        if type(error).__name__ == "OutOfMemoryError":
+            outcome = "out_of_memory"
+    else:
+        text = ""
+    if message is None:
+        cost = time.monotonic() - attempt._began
+        message = Finish(
+            segment.trial,
+            segment.token,
+            outcome,
+            attempt.step,
+            cost=cost,
+            error=text[-MAX_ERROR:],
+            fatal=fatal,
+        )
+    channel(message)
+
+
+def error_text(error: BaseException) -> str:
+    """The traceback without the frames of this package, since users look for their own."""
+    chain = traceback.TracebackException.from_exception(error)
+    link: traceback.TracebackException | None = chain
+    while link is not None:
+        own = [f for f in link.stack if not f.filename.startswith(_PACKAGE)]
+        link.stack = traceback.StackSummary.from_list(own)
+        link = link.__cause__ or link.__context__
+    return "".join(chain.format()).strip()
