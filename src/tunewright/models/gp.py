@@ -235,6 +235,12 @@ def _best_and_spread(losses: FloatArray, size: int) -> IntArray:
     return np.sort(np.concatenate([order[:best], order[spread]]))
 
 
+def for_tuning(x: FloatArray, losses: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """The rows that hyperparameters are found on, at most ``MAX_TUNING``, and their warped losses."""
+    few = _best_and_spread(losses, MAX_TUNING)
+    return x[few], fit_warp(losses)(losses[few])
+
+
 def fit(
     x: FloatArray,
     losses: FloatArray,
@@ -258,8 +264,7 @@ def fit(
         numpy.linalg.LinAlgError: If a loss or an active code is not finite.
     """
     columns = columns_of(levels, categorical)
-    few = _best_and_spread(losses, MAX_TUNING)
-    hyper = tune(columns, x[few], fit_warp(losses)(losses[few]), previous)
+    hyper = tune(columns, *for_tuning(x, losses), previous)
     return update(columns, hyper, x, losses)
 
 

@@ -1,0 +1,1 @@
+"""Which configuration to try next: one paper, one file."""

@@ -1,0 +1,135 @@
+import numpy as np
+import pytest
+
+from tunewright.core.algorithm import generator
+from tunewright.core.domains import Choice, Float, Int
+from tunewright.core.events import Ended, Started
+from tunewright.core.problem import Limit, Objective, Problem
+from tunewright.core.space import Space
+from tunewright.errors import ConfigError
+from tunewright.samplers import bayes
+from tunewright.samplers.bayes import Bayes
+
+SPACE = Space(
+    lr=Float(1e-5, 1e-1, log=True),
+    layers=Int(1, 6),
+    model=Choice({"svm": {"C": Float(1e-3, 1e3, log=True)}, "tree": {"depth": Int(1, 12)}}),
+)
+
+
+def loss(config):
+    own = abs(np.log10(config["C"])) / 3 if config["model"] == "svm" else 0.3 + config["depth"] / 12
+    return (np.log10(config["lr"]) + 3) ** 2 / 4 + abs(config["layers"] - 4) / 6 + own
+
+
+def play(algorithm, problem, trials, metrics, slots=1):
+    """Runs trials in rounds of ``slots``; ``metrics`` returns a dict, or None for a failure."""
+    state, log = algorithm.init(problem), []
+    while (n := state.history.n) < trials:
+        for action in algorithm.ask(state, slots, generator(problem.seed, n)):
+            log.append(Started(state.history.n, action.config))
+            state = algorithm.tell(state, [log[-1]])
+        for trial in range(n, state.history.n):
+            out = metrics(state.history.configs[trial])
+            log.append(
+                Ended(trial, 0, "failed", error="x")
+                if out is None
+                else Ended(trial, 0, "completed", out, step=1)
+            )
+            state = algorithm.tell(state, [log[-1]])
+    return state, log
+
+
+def test_it_beats_random_search_on_a_conditional_space():
+    state, _ = play(Bayes(), Problem(SPACE), 40, lambda c: {"loss": loss(c)})
+    rng = np.random.default_rng(0)
+    random = [min(loss(SPACE.draw(rng)) for _ in range(40)) for _ in range(20)]
+    assert state.history.loss.min() < min(random)
+    assert state.history.loss.min() < 0.05
+
+
+def test_a_fresh_fold_takes_the_same_decision():
+    problem = Problem(SPACE, seed=3)
+    state, log = play(Bayes(), problem, 14, lambda c: {"loss": loss(c)})
+    fresh = Bayes().tell(Bayes().init(problem), log)
+    rng = generator(3, 14)
+    assert Bayes().ask(state, 2, generator(3, 14)) == Bayes().ask(fresh, 2, rng)
+
+
+def test_parallel_slots_get_different_configurations():
+    problem = Problem(SPACE)
+    state, _ = play(Bayes(), problem, 12, lambda c: {"loss": loss(c)})
+    actions = Bayes().ask(state, 5, generator(0, 12))
+    assert len({tuple(sorted(a.config.items())) for a in actions}) == 5
+
+
+def test_awaited_trials_are_not_proposed_again():
+    problem = Problem(SPACE)
+    state, _ = play(Bayes(), problem, 12, lambda c: {"loss": loss(c)})
+    (first,) = Bayes().ask(state, 1, generator(0, 12))
+    state = Bayes().tell(state, [Started(12, first.config)])
+    (second,) = Bayes().ask(state, 1, generator(0, 12))
+    assert second.config != first.config
+
+
+def test_failed_regions_are_avoided():
+    def metrics(config):
+        return None if config["layers"] > 3 else {"loss": loss(config)}
+
+    state, _ = play(Bayes(), Problem(SPACE), 30, metrics)
+    late = [c["layers"] > 3 for c in state.history.configs[15:]]
+    assert sum(late) <= 5
+
+
+@pytest.mark.parametrize("metrics", [lambda c: None, lambda c: {"loss": 1.0}])
+def test_nothing_to_learn_means_random_draws(metrics):
+    state, _ = play(Bayes(initial=2), Problem(SPACE), 8, metrics)
+    assert state.history.n == 8
+
+
+def test_outcome_limits_are_met_first():
+    problem = Problem(SPACE, limits=(Limit("size", 3.0),))
+    state, _ = play(Bayes(), problem, 30, lambda c: {"loss": loss(c), "size": float(c["layers"])})
+    assert np.mean(state.history.violation[15:] > 0) < 0.4
+
+
+def test_several_objectives_spread_over_the_front():
+    space = Space(x=Float(0.0, 1.0), y=Float(0.0, 1.0))
+    problem = Problem(space, (Objective("a"), Objective("b", "maximize")))
+    state, _ = play(
+        Bayes(), problem, 40, lambda c: {"a": c["x"] ** 2 + c["y"], "b": -((c["x"] - 1) ** 2) - c["y"]}
+    )
+    late = np.array([[c["x"], c["y"]] for c in state.history.configs[15:]])
+    assert late[:, 1].mean() < 0.2
+    assert np.ptp(late[:, 0]) > 0.5
+
+
+def test_a_guess_draws_the_search_and_can_be_overcome():
+    space = Space(x=Float(0.0, 1.0, guess=0.9, confidence=0.9), k=Choice(["a", "b"], guess="b"))
+    state, _ = play(Bayes(), Problem(space), 30, lambda c: {"loss": (c["x"] - 0.2) ** 2 + (c["k"] == "b")})
+    first = [c["x"] for c in state.history.configs[:8]]
+    assert np.mean(first) > 0.6
+    assert state.history.loss.min() < 0.01
+
+
+def test_belief_is_a_density():
+    density = bayes.log_belief(Space(x=Float(0.0, 1.0, guess=0.5, confidence=0.6), k=Choice(["a", "b"])))
+    x = np.column_stack([np.linspace(0, 1, 10_001), np.full(10_001, 0.25)])
+    assert np.exp(density(x)).mean() == pytest.approx(1.0, abs=1e-3)
+    assert bayes.log_belief(SPACE) is None
+
+
+def test_tuning_sizes():
+    assert [bayes.tuning_size(n) for n in (2, 30, 31, 32, 33, 36, 37)] == [2, 30, 30, 30, 33, 33, 37]
+
+
+def test_scalarisation_prefers_dominating_rows():
+    losses = np.array([[0.0, 0.0], [1.0, 0.5], [1.0, 1.0]])
+    for seed in range(5):
+        assert np.all(np.diff(bayes.scalarise(losses, np.random.default_rng(seed))) > 0)
+
+
+@pytest.mark.parametrize("bad", [{"initial": 0}, {"candidates": 0}, {"belief": -1.0}])
+def test_settings_are_checked(bad):
+    with pytest.raises(ConfigError, match="Bayes needs"):
+        Bayes(**bad)
