@@ -32,11 +32,12 @@ _SUGGEST = 11
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """When to stop. Counts and times are of this run; trials left over from earlier runs are finished first.
+    """When to stop.
 
     Args:
-        trials: Trials to end in this run, failed ones included; None for no limit.
-        timeout: Seconds of wall time after which no trial is begun and running ones are paused.
+        trials: Trials that the study is to have in all, those of earlier runs included; when they are begun,
+            the run goes on until none of them can be continued. None for no limit.
+        timeout: Seconds of wall time of this run after which no trial is begun and running ones are paused.
         target: Loss (minimised) that is good enough.
         trial_timeout: Seconds that one segment may take.
         failures: ``"auto"`` gives up when the first three trials fail alike or most of ten have failed; a number
@@ -138,7 +139,7 @@ class Driver:
                 self._stopping = self._reason()
                 if self._stopping is None:
                     self._fill()
-            elif leave_by == float("inf") and self._stopping != "trials":
+            elif leave_by == float("inf"):
                 self._pause_all()
                 leave_by = time.monotonic() + self.budget.grace
             if not self._flights:
@@ -159,26 +160,21 @@ class Driver:
 
     def _fill(self) -> None:
         """Begins segments until every slot is taken or the method has nothing to begin."""
-        while len(self._flights) < self.executor.capacity and not self._enough():
-            trial = self.session.ask()
+        while len(self._flights) < self.executor.capacity:
+            trial = self.session.ask(limit=self.budget.trials)
             if trial is None:
                 break
             self._begin(trial)
 
-    def _enough(self) -> bool:
-        limit = self.budget.trials
-        return limit is not None and self._summary.ended + self._open_trials() >= limit
-
-    def _open_trials(self) -> int:
-        """Trials under way here, which will end in this run; with a fidelity most only pause, so none are promised."""
-        return len(self._flights) if self.session.ledger.problem.fidelity is None else 0
-
     def _wait_for_others(self) -> None:
         """Nothing runs here: the method is finished, or waits for trials of other processes."""
-        if self.session.exhausted or not self.session.sync().running:
-            self._stopping = "finished"
-        else:
+        ledger = self.session.sync()
+        if ledger.running or ledger.waiting:
             time.sleep(_POLL / 4)
+        elif self.budget.trials is not None and len(ledger.trials) >= self.budget.trials:
+            self._stopping = "trials"
+        else:
+            self._stopping = "finished"
 
     def _begin(self, trial: Trial) -> None:
         session = self.session
@@ -243,9 +239,7 @@ class Driver:
         return Answer("pause") if signalled == "pause" or self._leaving() else Answer()
 
     def _leaving(self) -> bool:
-        return (
-            self._stopping not in (None, "trials") or self._signals > 0 or time.monotonic() > self._deadline
-        )
+        return self._stopping is not None or self._signals > 0 or time.monotonic() > self._deadline
 
     def _saved(self, message: Save) -> Answer:
         before = self.session.ledger.trials[message.trial].checkpoint
@@ -344,8 +338,6 @@ class Driver:
             return "interrupted"
         if self._fatal is not None:
             return "failures"
-        if self.budget.trials is not None and self._summary.ended >= self.budget.trials:
-            return "trials"
         if time.monotonic() >= self._deadline:
             return "timeout"
         if self.budget.target is not None and best is not None:

@@ -157,11 +157,12 @@ class Session:
 
     # ------------------------------------------------------------------ decisions
 
-    def ask(self, slots: int = 1) -> Trial | None:
+    def ask(self, slots: int = 1, *, limit: int | None = None) -> Trial | None:
         """Takes the next decisions and returns the trial that this process is to run now, or None.
 
         Args:
             slots: 1 to get a trial, 0 to let the method only pause and stop.
+            limit: Trials that the study may have in all; from there on trials are only continued.
 
         Returns:
             A trial with status ``running`` and this process's token, or None when there is nothing to run:
@@ -169,38 +170,39 @@ class Session:
         """
         if getattr(self.algorithm, "deliberate", False):
             with self.store.deciding(self.info.id):
-                return self._ask(slots)
-        return self._ask(slots)
+                return self._ask(slots, limit)
+        return self._ask(slots, limit)
 
-    def _ask(self, slots: int) -> Trial | None:
+    def _ask(self, slots: int, limit: int | None) -> Trial | None:
         with self.lock:
             self.sync()
             for attempt in range(_RETRIES):
-                plan = self._plan(slots) if getattr(self.algorithm, "deliberate", False) else None
+                plan = self._plan(slots, limit) if getattr(self.algorithm, "deliberate", False) else None
                 if attempt >= _RETRIES // 2:
                     plan = None
                 try:
-                    return self._decide(slots, plan)
+                    return self._decide(slots, limit, plan)
                 except ConflictError:
                     continue
             raise ConflictError(
                 f"A decision must rest on the newest log; {_RETRIES} attempts were overtaken. Use fewer processes."
             )
 
-    def _plan(self, slots: int) -> Plan:
+    def _plan(self, slots: int, limit: int | None) -> Plan:
         """Lets a deliberate method think: ``(basis, decisions before it, actions)``."""
         ledger = self.ledger
-        if slots and (ledger.waiting or ledger.queue):
+        full = limit is not None and len(ledger.trials) >= limit and ledger.problem.fidelity is None
+        if full or (slots and (ledger.waiting or ledger.queue)):
             return ledger.cursor, ledger.decisions, ()
         assert self.algorithm is not None
         rng = generator(ledger.problem.seed, ledger.decisions)
         return ledger.cursor, ledger.decisions, self.algorithm.ask(self.state(), slots, rng)
 
-    def _decide(self, slots: int, plan: Plan | None) -> Trial | None:
+    def _decide(self, slots: int, limit: int | None, plan: Plan | None) -> Trial | None:
         def choose(tail: list[Record], expired: list[Lease]) -> Sequence[Event]:
             if tail:
                 self._fold(tail)
-            return self._choose(slots, expired, plan)
+            return self._choose(slots, limit, expired, plan)
 
         records = self.store.decide(
             self.info.id, self.ledger.cursor, choose, worker=self.worker, lease=self.policy.lease
@@ -212,17 +214,20 @@ class Session:
                 return self.ledger.trials[event.trial]
         return None
 
-    def _choose(self, slots: int, expired: Sequence[Lease], plan: Plan | None) -> Sequence[Event]:
+    def _choose(
+        self, slots: int, limit: int | None, expired: Sequence[Lease], plan: Plan | None
+    ) -> Sequence[Event]:
         ledger = self.ledger
         events: list[Event] = []
         if expired or ledger.waiting:
             events, busy = self._retry(slots, expired)
             if busy:
                 return events
-        limit = self.policy.max_running
-        if slots and limit is not None and len(ledger.running) >= limit:
+        most = self.policy.max_running
+        if slots and most is not None and len(ledger.running) >= most:
             slots = 0
-        if slots and ledger.queue:
+        full = limit is not None and len(ledger.trials) >= limit
+        if slots and ledger.queue and not full:
             return [*events, self._serve_queue()]
         if self.algorithm is None:
             return events
@@ -239,6 +244,8 @@ class Session:
         if slots:
             self.exhausted = not actions and not ledger.running and not ledger.waiting and not expired
         for action in actions:
+            if full and isinstance(action, Start):
+                continue
             events += self._accept(action, basis, plan is not None)
         return events
 

@@ -1,0 +1,1 @@
+"""Tunewright chooses hyperparameters."""

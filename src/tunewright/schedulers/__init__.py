@@ -1,0 +1,1 @@
+"""How much budget, for whom: each wraps a sampler."""
