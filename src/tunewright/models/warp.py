@@ -22,6 +22,7 @@ FloatArray = NDArray[np.float64]
 # Of the distance between the best and the median loss; chosen on surrogates of tuned classifiers.
 _OFFSET = 0.3
 _CAP = 30.0
+_HUGE = 1e150
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,8 @@ def fit_warp(losses: FloatArray) -> Warp:
     Args:
         losses: Finite losses, shape ``(n,)`` with ``n >= 1``, lower is better.
     """
+    # Differences of larger numbers would overflow.
+    losses = np.clip(losses, -_HUGE, _HUGE)
     low = float(losses.min())
     spread = float(np.median(losses)) - low
     if spread <= 0.0:

@@ -28,7 +28,14 @@ def test_a_diverged_run_does_not_flatten_the_good_region():
 
 
 @pytest.mark.parametrize(
-    "y", [np.array([2.0]), np.zeros(5), np.full(4, 1e300), np.array([0.0, 0.0, 0.0, 1.0])]
+    "y",
+    [
+        np.array([2.0]),
+        np.zeros(5),
+        np.full(4, 1e300),
+        np.array([-1.7e308, 0.0, 1.7e308]),
+        np.array([0.0, 0.0, 0.0, 1.0]),
+    ],
 )
 def test_degenerate_losses_stay_finite(y):
     assert np.isfinite(fit_warp(y)(y)).all()
