@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from tunewright.errors import StoreUnavailable
 from tunewright.store.locks import FileLocks
-from tunewright.store.schema import Durability, connect, explain, pause, prepare, transient
+from tunewright.store.schema import Durability, connect, explain, pause, prepare, settle, transient
 
 T = TypeVar("T")
 _links: weakref.WeakSet[Link] = weakref.WeakSet()
@@ -41,12 +41,15 @@ class Link:
         self._deadline = deadline
         self._inode = (0, 0)
         self._prepared = False
+        self._wal: int | None = None
+        self._flushing = False
         self._start()
         _links.add(self)
 
     def _start(self) -> None:
         self._write_lock = threading.RLock()
         self._read_lock = threading.RLock()
+        self._flush_lock = threading.Lock()
         self._connections: dict[str, sqlite3.Connection] = {}
 
     def reading(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -89,6 +92,24 @@ class Link:
                     raise
         finally:
             self._write_lock.release()
+        if self._flushing:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Brings what was committed to the disk; the next writer goes on meanwhile, and one flush serves several."""
+        with self._flush_lock:
+            try:
+                if self._wal is None:
+                    self._wal = os.open(self._path + "-wal", os.O_RDWR | os.O_CLOEXEC)
+                os.fdatasync(self._wal)
+            except FileNotFoundError:
+                # The file was closed meanwhile, which moved everything into the main file and flushed that.
+                return
+            except OSError as error:
+                raise StoreUnavailable(
+                    f"The store needs a working disk; flushing {self._path} gave '{error}'. "
+                    "Check the disk, then try again."
+                ) from error
 
     def close(self) -> None:
         """Closes the file; a later call opens it again."""
@@ -106,14 +127,19 @@ class Link:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
         self._connections.clear()
+        with self._flush_lock:
+            if self._wal is not None:
+                os.close(self._wal)
+                self._wal = None
 
     def _open(self, role: str) -> sqlite3.Connection:
-        connection = connect(self._path, self._durability)
+        connection = connect(self._path)
         try:
             if not self._prepared:
                 with self.turnstile.turn(time.monotonic() + self._deadline):
                     prepare(connection, self._path)
                 self._prepared = True
+            self._flushing = settle(connection, self._durability)
             if role == "read":
                 connection.execute("PRAGMA query_only=ON")
             self._inode = self._identity()

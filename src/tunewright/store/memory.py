@@ -6,7 +6,7 @@ import tempfile
 import threading
 import time
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -64,12 +64,15 @@ class MemoryStore:
 
     Args:
         expiring: Whether silent attempts lose their lease after its time.
+        clock: Seconds on a clock that does not step; replaced in tests.
     """
 
-    def __init__(self, *, expiring: bool = False) -> None:
+    def __init__(self, *, expiring: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
         self.url = "memory"
         self.durable = False
         self._expiring = expiring
+        self._clock = clock
+        self._made = 0
         self._lock = threading.RLock()
         self._logs: dict[int, _Log] = {}
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -84,17 +87,20 @@ class MemoryStore:
                 raise StudyExists(
                     f"A new study needs a new name; '{name}' is there already. Resume it or rename."
                 )
-            info = StudyInfo(len(self._logs) + 1, name, spec, time.time())
+            self._made += 1
+            info = StudyInfo(self._made, name, spec, time.time())
             self._logs[info.id] = _Log(info)
             return info
 
     def find(self, name: str) -> StudyInfo | None:
         """The study of that name, or None."""
-        return next((log.info for log in self._logs.values() if log.info.name == name), None)
+        with self._lock:
+            return next((log.info for log in self._logs.values() if log.info.name == name), None)
 
     def studies(self) -> list[StudyInfo]:
         """All studies, oldest first."""
-        return [log.info for log in self._logs.values()]
+        with self._lock:
+            return [log.info for log in self._logs.values()]
 
     def last(self, study: int) -> int:
         """Position of the last record; 0 when the log is empty."""
@@ -141,7 +147,7 @@ class MemoryStore:
         fresh: list[Event] = []
         for event in events:
             if isinstance(event, OPENERS):
-                expires = time.monotonic() + lease if self._expiring else FOREVER
+                expires = self._clock() + lease if self._expiring else FOREVER
                 touched[event.trial] = Head(seq + len(fresh) + 1, LIVE, worker, expires)
             elif isinstance(event, FACTS):
                 head = touched.get(event.trial) or log.head(event.trial)
@@ -191,14 +197,14 @@ class MemoryStore:
                 if head is None or head.token != token or head.state != LIVE:
                     lost.append((trial, token))
                 elif self._expiring:
-                    head.expires = time.monotonic() + lease
+                    head.expires = self._clock() + lease
             return lost
 
     def leases(self, study: int) -> list[Lease]:
         """Leases of all running trials."""
         with self._lock:
             log = self._log(study)
-            now = time.monotonic()
+            now = self._clock()
             heads = ((trial, log.head(trial)) for trial in sorted(log.live))
             return [Lease(t, h.token, h.worker, h.expires < now) for t, h in heads if h is not None]
 
@@ -208,8 +214,11 @@ class MemoryStore:
         return lock
 
     def save_snapshot(self, study: int, seq: int, data: bytes) -> None:
-        """Keeps a cache of the folded state."""
-        self._log(study).snapshot = (seq, data)
+        """Keeps a cache of the folded state, unless a newer one is there."""
+        with self._lock:
+            log = self._log(study)
+            if log.snapshot is None or log.snapshot[0] <= seq:
+                log.snapshot = (seq, data)
 
     def load_snapshot(self, study: int) -> tuple[int, bytes] | None:
         """The newest cache and its position, or None."""
@@ -218,6 +227,7 @@ class MemoryStore:
     def blobs(self, study: int) -> str:
         """Temporary folder for the study's checkpoint files."""
         with self._lock:
+            self._log(study)
             if self._folder is None:
                 self._folder = tempfile.TemporaryDirectory(prefix="tunewright-", ignore_cleanup_errors=True)
             from pathlib import Path

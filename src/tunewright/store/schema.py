@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import sqlite3
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +17,6 @@ from tunewright.errors import SchemaError, StoreError, StoreUnavailable
 
 Durability = Literal["process", "full"]
 APPLICATION = 0x54574E31
-_SYNC = {"process": "NORMAL", "full": "FULL"}
 _BUSY_MS = 250
 # WAL pages between checkpoints; 16 MiB keeps fsync off most commits and recovery below 0.1 s.
 _CHECKPOINT = 4000
@@ -57,12 +57,11 @@ _REMOTE = re.compile(
 _TRANSIENT = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 
 
-def connect(path: str, durability: Durability) -> sqlite3.Connection:
+def connect(path: str) -> sqlite3.Connection:
     """Opens the file; one that cannot be written is opened for reading.
 
     Args:
         path: The file; its folder must exist.
-        durability: What a committed write survives.
 
     Raises:
         sqlite3.Error: If the file cannot be opened at all.
@@ -81,13 +80,30 @@ def connect(path: str, durability: Durability) -> sqlite3.Connection:
                 raise
             connection.close()
             connection = _read_only(path)
-        connection.execute(f"PRAGMA synchronous={_SYNC[durability]}")
         connection.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT}")
         connection.execute("PRAGMA trusted_schema=OFF")
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def settle(connection: sqlite3.Connection, durability: Durability) -> bool:
+    """Sets when SQLite flushes.
+
+    With a write-ahead log a flush after the commit and outside the lock is as good as one inside: the log is
+    sequential, so it covers every earlier commit too, and it does not keep other processes waiting.
+
+    Returns:
+        Whether the caller must flush the write-ahead log after each commit.
+    """
+    ours = (
+        durability == "full"
+        and sys.platform == "linux"
+        and connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+    )
+    connection.execute(f"PRAGMA synchronous={'NORMAL' if ours or durability == 'process' else 'FULL'}")
+    return ours
 
 
 def _read_only(path: str) -> sqlite3.Connection:
