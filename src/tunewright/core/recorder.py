@@ -96,13 +96,13 @@ def _separator(
     if all(name in met for _, met in trials):
         return None
     for parent in earlier:
-        if not isinstance(space.domains[parent], Choice | Bool | Order):
+        domain = space.domains[parent]
+        if not isinstance(domain, Choice | Bool | Order):
             continue
         here = {config[parent] for config, met in trials if name in met and parent in met}
         away = {config[parent] for config, met in trials if name not in met and parent in met}
         orphans = any(name in met and parent not in met for _, met in trials)
         if here and not orphans and not here & away:
-            unseen = [o for o in space.domains[parent].options if o not in here and o not in away]
             # A value that nobody has tried may well open the branch: it is left open until seen.
-            return {parent: [o for o in space.domains[parent].options if o in here or o in unseen]}
+            return {parent: [o for o in domain.options if o not in away]}
     return None

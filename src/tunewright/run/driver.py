@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 from tunewright.core.algorithm import generator
 from tunewright.core.domains import domain_from_dict
-from tunewright.core.events import Ended, Event, Interrupted, Paused, Reported, Saved
-from tunewright.core.recorder import grow
+from tunewright.core.events import Amended, Ended, Event, Interrupted, Paused, Reported, Saved
+from tunewright.core.recorder import grow, infer
 from tunewright.core.trial import FAILURES, Trial
 from tunewright.errors import LeaseLost, SpaceError, TooManyFailures
 from tunewright.run.executor import Executor
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 Why = Literal["trials", "timeout", "target", "finished", "cost", "interrupted", "failures"]
 _POLL = 0.2
 _SUGGEST = 11
+_RECENT = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,11 +281,21 @@ class Driver:
         for event in self._endings(message, trial, cost):
             self.session.record(event)
             self._tell(event)
+        if message.met is not None and message.outcome == "completed":
+            self._learn_conditions()
         self._drop(message.trial)
         if message.fatal and self._fatal is None:
             self._give_up(
                 f"The study stopped at trial {message.trial}, because no other would do better:\n{message.error}"
             )
+
+    def _learn_conditions(self) -> None:
+        """Puts parameters that some define-by-run trials did not meet under the choice that decides about them."""
+        ledger = self.session.ledger
+        recent = [t.config for t in ledger.trials[-_RECENT:] if t.status == "completed"]
+        if len({frozenset(c) for c in recent}) > 1:
+            space = infer(ledger.problem.space, [(c, frozenset(c)) for c in recent])
+            self.session.edit(space, by="define-by-run")
 
     def _endings(self, message: Finish, trial: Trial, cost: float) -> list[Event]:
         """The events that a finished segment comes to."""
@@ -323,8 +334,6 @@ class Driver:
 
     def _amended(self, trial: Trial, met: list[str]) -> Event | None:
         """A define-by-run trial did not meet everything that was planned for it."""
-        from tunewright.core.events import Amended
-
         config = {k: v for k, v in trial.config.items() if k in met}
         return Amended(trial.id, config) if config != trial.config else None
 

@@ -104,6 +104,11 @@ class Session:
         self._kept_at = ledger.cursor
         return ledger
 
+    @property
+    def origin(self) -> Problem:
+        """The problem as the study was created with; the ledger's has the newest version of the space."""
+        return self._problem
+
     def sync(self) -> Ledger:
         """Folds what is new in the log and returns the ledger."""
         with self.lock:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tunewright.core.algorithm import Action, Start
+from tunewright.core.domains import Codes
 from tunewright.core.events import Amended, Edited, Event, Started
 from tunewright.core.problem import Problem
 from tunewright.core.space import Space
@@ -46,7 +47,7 @@ class Random:
     def init(self, problem: Problem) -> RandomState:
         """The state before the first event."""
         space = problem.space
-        if 0 < space.d and _small(space):
+        if space.d > 0 and _small(space):
             return RandomState(problem, set(), len(space.grid(limit=_FINITE)))
         return RandomState(problem)
 
@@ -107,12 +108,11 @@ def _mark(state: RandomState, config: dict[str, object]) -> None:
 
 def _unseen(
     space: Space, seen: set[bytes], chosen: set[bytes], rng: np.random.Generator
-) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+) -> Codes:
     """A configuration not tried yet: by luck while most are left, by listing them when few are."""
     for codes in space.sample(rng, _TRIES):
         key = codes.tobytes()
         if key not in seen and key not in chosen:
             return codes
-    left = [c for c in space.grid(limit=_FINITE) if c.tobytes() not in seen and c.tobytes() not in chosen]
-    row: np.ndarray[tuple[int], np.dtype[np.float64]] = left[int(rng.integers(len(left)))]
-    return row
+    left: list[Codes] = [c for c in space.grid(limit=_FINITE) if c.tobytes() not in seen and c.tobytes() not in chosen]
+    return left[int(rng.integers(len(left)))]
