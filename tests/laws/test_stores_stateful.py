@@ -225,7 +225,7 @@ class Stores(RuleBasedStateMachine):
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-COMMON = dict(deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
+COMMON = {"deadline": None, "suppress_health_check": list(HealthCheck), "derandomize": True, "database": None}
 TestQuick = Stores.TestCase
 TestQuick.settings = settings(max_examples=50, stateful_step_count=30, **COMMON)  # type: ignore[arg-type]
 
