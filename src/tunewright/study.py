@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,7 +30,6 @@ from tunewright.opening import (
     problem_of,
     session_of,
 )
-from tunewright.run.coroutines import run_coroutines
 from tunewright.run.driver import Budget, Driver, Summary, Watch, watch_all
 from tunewright.run.executor import Executor, InProcess
 from tunewright.run.heart import Heart
@@ -272,6 +270,10 @@ class Study:
             workers: Trials at a time.
             **limits: As for ``run``; for coroutines ``trials`` and ``timeout`` only.
         """
+        import asyncio
+
+        from tunewright.run.coroutines import run_coroutines
+
         if not inspect.iscoroutinefunction(train):
             return await asyncio.to_thread(self.run, train, workers=workers, **limits)
         unknown = set(limits) - {"trials", "timeout"}
@@ -377,7 +379,7 @@ class Study:
         if isinstance(trial, Asked):
             return trial.number, trial.token
         trials = self._session.sync().trials
-        if isinstance(trial, bool) or not isinstance(trial, int) or not 0 <= trial < len(trials):
+        if isinstance(trial, bool) or not 0 <= trial < len(trials):
             raise ConfigError(
                 f"tell needs a trial of this study; got {trial!r}, and it has {len(trials)}. Ask first."
             )
