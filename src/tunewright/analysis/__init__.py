@@ -1,0 +1,1 @@
+"""What a study tells: charts, importance, effects, winners, progress and tables."""
