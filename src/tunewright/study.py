@@ -154,7 +154,7 @@ class Study:
             problem = problem_of(declared.space, minimize, maximize, steps, limits, seed)
             chosen = method_of(method or "auto", options, problem, resumable)
             spec = {"problem": problem.to_dict(), **chosen.spec}
-            info = store.create(name, spec, exist_ok=True)
+            info = store.create(name, spec, exist_ok=exist != "error")
         study = cls(session_of(store, info, declared, method, options, policy), declared)
         study._reconcile(declared, minimize, maximize, steps, seed, on_change)
         return study
