@@ -591,6 +591,8 @@ def _executor(
 
 def _display(mode: str, session: Session, budget: Budget) -> Any:
     """Shows progress; None for none."""
+    if mode == "none":
+        return None
     from tunewright.analysis.progress import display
 
     return display(
