@@ -63,6 +63,7 @@ class Space:
         "_decoders",
         "_encoders",
         "_flat",
+        "_smooth",
         "columns",
         "constraints",
         "domains",
@@ -111,6 +112,7 @@ class Space:
             *(c for b in self._nested() for c in b.constraints),
         )
         self._flat = not any(c.gates for c in columns)
+        self._smooth = self._flat and all(c.domain.count == 0 for c in columns)
         self.layout = Layout(
             np.array([c.domain.levels for c in columns], dtype=np.int64),
             np.array([c.domain.categorical for c in columns], dtype=np.bool_),
@@ -310,7 +312,7 @@ class Space:
                     near = np.clip(np.where(near > 1, 2 - near, near), 0.0, 1.0)
                 u[:, j] = np.where(believed, near, u[:, j])
         codes: Codes = u
-        return codes if self._flat and not np.any(self.layout.levels) else self.snap(codes)
+        return codes if self._smooth else self.snap(codes)
 
     def draw(self, rng: np.random.Generator) -> dict[str, Any]:
         """Draws one configuration from the prior; faster than ``decode(sample(rng))`` for plain spaces."""

@@ -1,0 +1,278 @@
+"""Rungs: how far trials have been trained, and who is among the best at each level.
+
+The one engine behind every successive-halving scheduler. It folds events, keeps one sorted list per level, and
+answers who belongs to the best ``k``; what to do about it is up to the scheduler. A failed trial counts as the
+worst on the rung it was heading for, so that nobody waits for it; one that ends well before its last step counts
+as having reached every higher rung.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tunewright.core.events import Ended, Event, Paused, Reported, Resumed, Started
+from tunewright.core.problem import Fidelity, Problem
+from tunewright.errors import ConfigError, UnsupportedError
+
+Entry = tuple[float, ...]
+Order = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.int64]]
+
+
+def checked_eta(name: str, eta: float) -> None:
+    """Refuses a reduction factor that reduces nothing.
+
+    Raises:
+        ConfigError: If ``eta`` is not a finite number above 1.
+    """
+    if isinstance(eta, bool) or not isinstance(eta, int | float) or not 1.0 < eta < math.inf:
+        raise ConfigError(f"{name} needs a finite eta > 1; got eta={eta!r}. Use 3, or 2 to be gentler.")
+
+
+def steps_of(name: str, problem: Problem) -> Fidelity:
+    """The fidelity of a problem.
+
+    Raises:
+        UnsupportedError: If its trials have no steps.
+    """
+    if problem.fidelity is None:
+        raise UnsupportedError(
+            f"{name} needs trials that report by step; got a problem without steps. Say how many steps a full "
+            f"training has, or use a sampler alone."
+        )
+    return problem.fidelity
+
+
+def levels(low: int, high: int, eta: float) -> tuple[int, ...]:
+    """Steps at which trials are compared: ``high / eta^k`` for every k that stays at or above ``low``, ascending.
+
+    Source: Li et al. 2018, JMLR 18(185), Algorithm 1 (``r_i = R eta^(i - s)``), rounded to whole steps.
+    """
+    found = {high}
+    k = 1
+    while high / eta**k >= low - 1e-9:
+        found.add(max(low, round(high / eta**k)))
+        k += 1
+    return tuple(sorted(found))
+
+
+def share(n: int, eta: float) -> int:
+    """How many of ``n`` trials may go on: ``floor(n / eta)``, safe against rounding."""
+    return int(n / eta + 1e-9)
+
+
+@dataclass(slots=True)
+class Rung:
+    """The trials that were trained to one level.
+
+    Attributes:
+        level: Steps of training.
+        order: Ranks several objectives; None for one.
+        ordered: An entry ``(violation, loss of each objective, trial)`` per trial that came here, sorted.
+        waiting: The entries of those paused here, sorted.
+    """
+
+    level: int
+    order: Order | None = field(default=None, compare=False, repr=False)
+    ordered: list[Entry] = field(default_factory=list)
+    waiting: list[Entry] = field(default_factory=list)
+    _memo: tuple[int, list[Entry]] = field(default=(0, []), compare=False, repr=False)
+
+    @property
+    def n(self) -> int:
+        """Number of trials that came here, failed ones included."""
+        return len(self.ordered)
+
+    def add(self, entry: Entry, waiting: bool) -> None:
+        """Records a trial, in O(log n) comparisons."""
+        insort(self.ordered, entry)
+        if waiting:
+            insort(self.waiting, entry)
+
+    def release(self, entry: Entry) -> None:
+        """Takes a trial off the waiting list, in O(log n) comparisons."""
+        del self.waiting[bisect_left(self.waiting, entry)]
+
+    def top(self, k: int) -> Iterator[int]:
+        """Trials that wait here and are among the best ``k``, best first; O(1) each for one objective."""
+        k = min(k, self.n)
+        if k <= 0 or not self.waiting:
+            return
+        if self.order is None:
+            bar = self.ordered[k - 1]
+            for entry in self.waiting:
+                if entry > bar:
+                    return
+                yield int(entry[-1])
+            return
+        paused = {e[-1] for e in self.waiting}
+        yield from (int(e[-1]) for e in self._ranked()[:k] if e[-1] in paused)
+
+    def rank(self, entry: Entry) -> int:
+        """How many trials are better than a recorded one; for one objective, equal losses do not count."""
+        if self.order is None:
+            return bisect_left(self.ordered, entry[:-1])
+        return self._ranked().index(entry)
+
+    def _ranked(self) -> list[Entry]:
+        """Every entry, best first, for several objectives; computed once per change."""
+        if self._memo[0] != self.n:
+            assert self.order is not None
+            table = np.array(self.ordered)
+            places = self.order(table[:, 1:-1], table[:, 0])
+            self._memo = (self.n, [self.ordered[i] for i in places.tolist()])
+        return self._memo[1]
+
+
+@dataclass(slots=True)
+class Climb:
+    """A trial that is not over.
+
+    Attributes:
+        target: Step at which its present segment ends.
+        height: Number of rungs behind it.
+        step: Its last report.
+        result: Its latest ``(violation, loss of each objective)``; infinite while none is known or it diverged.
+        entry: Its entry on the rung where it waits, or None.
+    """
+
+    target: int
+    height: int
+    step: int
+    result: tuple[float, ...]
+    entry: Entry | None = None
+
+
+@dataclass(slots=True)
+class Ladder:
+    """Rungs at ascending levels, and the trials on them; a fold over events, O(log n) each.
+
+    Args:
+        problem: Says what a loss is.
+        rungs: One per level; the last level is the full training.
+
+    Attributes:
+        climbs: Trials that are not over, by number.
+        heading: Number of trials on their way to each rung, and beyond the last.
+        cut: Trials paused short of their rung, with the step they were to reach.
+    """
+
+    problem: Problem
+    rungs: list[Rung]
+    climbs: dict[int, Climb] = field(default_factory=dict)
+    heading: list[int] = field(default_factory=list)
+    cut: dict[int, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, problem: Problem, steps: tuple[int, ...], order: Order) -> Ladder:
+        """Empty rungs at the given steps; ``order`` is used for several objectives only."""
+        several = order if problem.m > 1 else None
+        return cls(problem, [Rung(s, several) for s in steps], heading=[0] * (len(steps) + 1))
+
+    @property
+    def idle(self) -> bool:
+        """Whether no trial is on its way to any rung."""
+        return not any(self.heading)
+
+    def apply(self, event: Event) -> tuple[int, ...]:
+        """Takes in one event.
+
+        Returns:
+            Indexes of the rungs on which the trial was recorded by this event.
+        """
+        if isinstance(event, Reported):
+            climb = self.climbs.get(event.trial)
+            return () if climb is None else self._report(climb, event)
+        if isinstance(event, Started):
+            self._start(event)
+        elif isinstance(event, Paused):
+            climb = self.climbs.get(event.trial)
+            return () if climb is None else self._pause(climb, event)
+        elif isinstance(event, Resumed):
+            self._resume(event)
+        elif isinstance(event, Ended):
+            return self._end(event)
+        return ()
+
+    def _start(self, event: Started) -> None:
+        step = event.parent[1] if event.parent is not None else 0
+        height = bisect_right(self.rungs, step, key=lambda r: r.level)
+        worst = (math.inf,) * (self.problem.m + 1)
+        self.climbs[event.trial] = Climb(event.until or self.rungs[-1].level, height, step, worst)
+        self.heading[height] += 1
+
+    def _report(self, climb: Climb, event: Reported) -> tuple[int, ...]:
+        climb.step = event.step
+        self._measure(climb, event.metrics, event.bad)
+        first = climb.height
+        while self._reached(climb, event.step) and self.rungs[climb.height].level < climb.target:
+            self._record(event.trial, climb, waiting=False)
+        return tuple(range(first, climb.height))
+
+    def _measure(self, climb: Climb, metrics: dict[str, float], bad: dict[str, str] | None) -> None:
+        problem = self.problem
+        losses = problem.losses(metrics)
+        if losses is not None:
+            climb.result = (problem.violation(metrics) if problem.limits else 0.0, *losses)
+        elif bad and any(o.name in bad for o in problem.objectives):
+            climb.result = (math.inf,) * (problem.m + 1)
+
+    def _reached(self, climb: Climb, step: int) -> bool:
+        return climb.height < len(self.rungs) and step >= self.rungs[climb.height].level
+
+    def _record(self, trial: int, climb: Climb, *, waiting: bool) -> None:
+        entry = (*climb.result, trial)
+        # A trial that diverged stays where it is: it may be the best of a bad lot, but never goes on.
+        waits = waiting and climb.result[-1] < math.inf
+        self.rungs[climb.height].add(entry, waits)
+        climb.entry = entry if waits else None
+        self.heading[climb.height] -= 1
+        climb.height += 1
+        if not waiting:
+            self.heading[climb.height] += 1
+
+    def _pause(self, climb: Climb, event: Paused) -> tuple[int, ...]:
+        step = max(event.step, climb.step)
+        first = climb.height
+        while self._reached(climb, step):
+            last = climb.height + 1 >= len(self.rungs) or step < self.rungs[climb.height + 1].level
+            self._record(event.trial, climb, waiting=last)
+        if climb.height == first:
+            self.cut[event.trial] = climb.target
+        return tuple(range(first, climb.height))
+
+    def _resume(self, event: Resumed) -> None:
+        climb = self.climbs.get(event.trial)
+        if climb is None:
+            return
+        if self.cut.pop(event.trial, None) is None:
+            if climb.entry is not None:
+                self.rungs[climb.height - 1].release(climb.entry)
+            self.heading[climb.height] += 1
+        climb.entry = None
+        climb.target = event.until or self.rungs[-1].level
+
+    def _end(self, event: Ended) -> tuple[int, ...]:
+        climb = self.climbs.pop(event.trial, None)
+        if climb is None:
+            return ()
+        under_way = self._under_way(event.trial, climb)
+        self.cut.pop(event.trial, None)
+        if climb.entry is not None:
+            self.rungs[climb.height - 1].release(climb.entry)
+        first = climb.height
+        if event.outcome == "completed":
+            self._measure(climb, event.metrics or {}, None)
+            for rung in self.rungs[first:]:
+                rung.add((*climb.result, event.trial), waiting=False)
+        elif event.outcome != "stopped" and under_way and first < len(self.rungs):
+            worst = (math.inf,) * (self.problem.m + 1)
+            self.rungs[first].add((*worst, event.trial), waiting=False)
+        if under_way:
+            self.heading[first] -= 1
+        return ()
