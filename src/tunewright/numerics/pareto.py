@@ -36,7 +36,7 @@ def nondominated(losses: Floats) -> Bools:
     Returns:
         Shape (n,).
     """
-    out: Bools = fronts(losses, 1) == 0
+    out: Bools = (fronts(losses, 1) == 0) & ~np.isnan(losses).any(axis=1)
     return out
 
 
@@ -48,7 +48,7 @@ def fronts(losses: Floats, limit: int | None = None) -> Ints:
         limit: Stop after so many fronts; the remaining points all get the number `limit`.
 
     Returns:
-        Front numbers from 0, shape (n,); rows with NaN get one more than the largest of the others.
+        Front numbers from 0, shape (n,); rows with NaN get one more than the largest of the others, or 0.
     """
     n, m = losses.shape
     out = np.zeros(n, dtype=np.int64)
@@ -160,9 +160,9 @@ def hypervolume_contributions(losses: Floats, reference: Floats) -> Floats:
     """
     out = np.zeros(len(losses))
     rows = np.flatnonzero((losses < reference).all(axis=1))
-    rows = rows[nondominated(losses[rows])] if len(rows) else rows
     points = losses[rows]
-    if losses.shape[1] == 2 and len(rows):
+    # Without a point, those that it dominated may matter; the sweep only looks at neighbours of one front.
+    if losses.shape[1] == 2 and len(rows) and nondominated(points).all():
         out[rows] = _contributions_of_two(points, reference)
         return out
     for i, row in enumerate(rows.tolist()):
