@@ -42,6 +42,7 @@ _OTHERS = 200
 _BANDWIDTH = 0.8
 _POOL = 512
 _KEPT = 128
+_LUCK = 32
 _FEASIBLE, _INFEASIBLE, _FAILED = range(3)
 
 Key = tuple[int, float, float, int]
@@ -61,7 +62,7 @@ class TpeState:
         keys: The same keys by trial.
         waiting: Trials that run and have no result yet.
         pool: With several objectives, the trials that may be called good.
-        seen: Codes of every trial, as bytes, in spaces without continuous parameters; else None.
+        seen: Codes of every trial, as bytes, in finite spaces; else None.
     """
 
     history: History
@@ -81,7 +82,8 @@ def _adopt(state: TpeState) -> None:
     space = history.problem.space
     state.columns = kde.columns(space.layout.levels, space.layout.categorical)
     state.guess, state.confidence = _guesses(space)
-    state.seen = {row.tobytes() for row in history.codes} if space.d and space.layout.levels.all() else None
+    finite = space.d > 0 and all(c.domain.count for c in space.columns)
+    state.seen = {row.tobytes() for row in history.codes} if finite else None
 
 
 def _guesses(space: Space) -> tuple[FloatArray | None, float]:
@@ -126,6 +128,20 @@ def _rank(state: TpeState, trial: int) -> None:
     state.waiting.pop(trial, None)
 
 
+def _is_taken(seen: set[bytes], taken: set[bytes], row: FloatArray) -> bool:
+    """Whether a configuration was tried or is awaited."""
+    key = row.tobytes()
+    return key in seen or key in taken
+
+
+def _untried(space: Space, seen: set[bytes], taken: set[bytes], rng: np.random.Generator) -> FloatArray:
+    """A draw from the prior that was not tried yet, or any when luck does not find one."""
+    rows = space.sample(rng, _LUCK)
+    fresh = [i for i, row in enumerate(rows) if not _is_taken(seen, taken, row)]
+    row: FloatArray = rows[fresh[0] if fresh else 0]
+    return row
+
+
 def _pool(state: TpeState, trial: int) -> None:
     """Adds a trial to the pool; when it is full, only the best stay."""
     state.pool[trial] = None
@@ -143,8 +159,9 @@ def _best_of(state: TpeState, k: int) -> list[int]:
     for level in np.unique(depth)[::-1]:
         group = trials[depth == level]
         losses = history.losses[group]
-        number = fronts(losses)
-        for front in range(int(number.max()) + 1):
+        # Every front holds a trial, so that k of them are enough.
+        number = fronts(losses, k)
+        for front in range(min(int(number.max()) + 1, k)):
             rows = np.flatnonzero(number == front)
             crowding = crowding_distance(losses[rows])
             chosen += group[rows[np.argsort(-crowding, kind="stable")]].tolist()
@@ -234,20 +251,20 @@ class Tpe:
         space = state.history.problem.space
         better, worse = self._densities(state, good, awaited)
         rows = better.sample(rng, self.candidates)
-        if space.constraints:
-            rows = space.repair(rows, rng)
-        elif space.conditional:
-            rows[~space.active(rows)] = np.nan
+        if space.conditional or state.seen is not None:
+            rows = space.snap(rows)
         features = state.columns.features(rows)
         score = better.log_density(features) - worse.log_density(features)
-        if state.seen is not None:
-            taken = state.seen | {row.tobytes() for row in awaited}
-            score = np.where([row.tobytes() in taken for row in rows], score - 1e6, score)
-        best = int(np.argmax(score))
-        if score[best] < -1e5:
-            # Every candidate was tried already: look elsewhere, which costs nothing but a repeat at worst.
-            return space.sample(rng, 1)[0], 0.0
-        return rows[best], float(score[best])
+        taken = {row.tobytes() for row in awaited}
+        order = np.argsort(-score, kind="stable")
+        for i in order.tolist():
+            if space.constraints and not space.feasible(space.decode(rows[i])):
+                continue
+            if state.seen is None or not _is_taken(state.seen, taken, rows[i]):
+                return rows[i], float(score[i])
+        if state.seen is None:
+            return space.repair(rows[order[:1]], rng)[0], float(score[order[0]])
+        return _untried(space, state.seen, taken, rng), 0.0
 
     def _densities(
         self, state: TpeState, good: list[int], awaited: list[FloatArray]
