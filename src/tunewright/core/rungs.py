@@ -12,6 +12,7 @@ import math
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ Entry = tuple[float, ...]
 Order = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.int64]]
 
 
-def checked_eta(name: str, eta: float) -> None:
+def checked_eta(name: str, eta: Any) -> None:
     """Refuses a reduction factor that reduces nothing.
 
     Raises:
@@ -32,6 +33,18 @@ def checked_eta(name: str, eta: float) -> None:
     """
     if isinstance(eta, bool) or not isinstance(eta, int | float) or not 1.0 < eta < math.inf:
         raise ConfigError(f"{name} needs a finite eta > 1; got eta={eta!r}. Use 3, or 2 to be gentler.")
+
+
+def checked_count(name: str, setting: str, value: Any, least: int) -> None:
+    """Refuses what is not a whole number of at least ``least``.
+
+    Raises:
+        ConfigError: If it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigError(
+            f"{name} needs a whole number {setting} >= {least}; got {value!r}. Use {least} or more."
+        )
 
 
 def steps_of(name: str, problem: Problem) -> Fidelity:
@@ -138,13 +151,15 @@ class Climb:
         height: Number of rungs behind it.
         step: Its last report.
         result: Its latest ``(violation, loss of each objective)``; infinite while none is known or it diverged.
-        entry: Its entry on the rung where it waits, or None.
+        paused: Whether it rests on a rung, not on its way to one.
+        entry: Its entry on the rung where it waits to go on, or None.
     """
 
     target: int
     height: int
     step: int
     result: tuple[float, ...]
+    paused: bool = False
     entry: Entry | None = None
 
 
@@ -233,6 +248,7 @@ class Ladder:
         climb.entry = entry if waits else None
         self.heading[climb.height] -= 1
         climb.height += 1
+        climb.paused = waiting
         if not waiting:
             self.heading[climb.height] += 1
 
@@ -250,29 +266,31 @@ class Ladder:
         climb = self.climbs.get(event.trial)
         if climb is None:
             return
-        if self.cut.pop(event.trial, None) is None:
+        self.cut.pop(event.trial, None)
+        if climb.paused:
             if climb.entry is not None:
                 self.rungs[climb.height - 1].release(climb.entry)
             self.heading[climb.height] += 1
-        climb.entry = None
+        climb.paused, climb.entry = False, None
         climb.target = event.until or self.rungs[-1].level
 
     def _end(self, event: Ended) -> tuple[int, ...]:
         climb = self.climbs.pop(event.trial, None)
         if climb is None:
             return ()
-        under_way = self._under_way(event.trial, climb)
         self.cut.pop(event.trial, None)
+        here = climb.height
         if climb.entry is not None:
-            self.rungs[climb.height - 1].release(climb.entry)
-        first = climb.height
+            self.rungs[here - 1].release(climb.entry)
+        if not climb.paused:
+            self.heading[here] -= 1
         if event.outcome == "completed":
             self._measure(climb, event.metrics or {}, None)
-            for rung in self.rungs[first:]:
+            for rung in self.rungs[here:]:
                 rung.add((*climb.result, event.trial), waiting=False)
-        elif event.outcome != "stopped" and under_way and first < len(self.rungs):
+            return tuple(range(here, len(self.rungs)))
+        if event.outcome != "stopped" and not climb.paused and here < len(self.rungs):
             worst = (math.inf,) * (self.problem.m + 1)
-            self.rungs[first].add((*worst, event.trial), waiting=False)
-        if under_way:
-            self.heading[first] -= 1
+            self.rungs[here].add((*worst, event.trial), waiting=False)
+            return (here,)
         return ()

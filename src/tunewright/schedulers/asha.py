@@ -1,0 +1,120 @@
+"""Asynchronous successive halving: every rung's best third goes on as soon as a worker is free.
+
+*Use when* trials report by step, can save checkpoints, and there are one or many workers. *Do not use when* trials
+cannot be resumed (``Halting``), or early results say little about late ones (``Hyperband``).
+
+*Paper*: Li, Jamieson, Rostamizadeh, Gonina, Ben-tzur, Hardt, Recht and Talwalkar 2020, "A System for Massively
+Parallel Hyperparameter Tuning", MLSys, arXiv:1810.05934, Algorithm 2 (``get_job``).
+
+*Differs*: configurations come from any sampler, which sees every result; levels are counted down from the full
+training, so that the last promotion has the full factor; a failed trial counts as the worst of the rung it was
+heading for; several objectives are ranked by non-dominated fronts; when the sampler has nothing more to propose and
+nothing runs, the best trial is promoted even from a rung too small to spare one.
+
+*Cost*: ``ask`` O(k) for k rungs, plus the sampler's when no trial can be promoted; ``tell`` O(log n) per event, plus
+the sampler's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from tunewright.core.algorithm import Action, Algorithm, Resume, Start
+from tunewright.core.events import Event
+from tunewright.core.problem import Problem
+from tunewright.core.rungs import Ladder, checked_count, checked_eta, levels, share, steps_of
+from tunewright.numerics.ranking import best_first
+
+
+@dataclass(slots=True)
+class AshaState:
+    """What ``Asha`` remembers.
+
+    Attributes:
+        ladder: The rungs.
+        inner: State of the sampler.
+    """
+
+    ladder: Ladder
+    inner: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Asha:
+    """Asynchronous successive halving by promotion.
+
+    Args:
+        sampler: Proposes configurations.
+        eta: One trial in so many is promoted, to as many times the steps.
+        skip: Rungs left out at the bottom (``s``, the minimum early-stopping rate, in the paper).
+
+    Raises:
+        ConfigError: If a setting is out of range.
+    """
+
+    sampler: Algorithm[Any]
+    eta: float = 3
+    skip: int = 0
+
+    def __post_init__(self) -> None:
+        checked_eta("Asha", self.eta)
+        checked_count("Asha", "skip", self.skip, 0)
+
+    @property
+    def deliberate(self) -> bool:
+        """Whether the sampler thinks for more than a millisecond or so."""
+        return bool(getattr(self.sampler, "deliberate", False))
+
+    def init(self, problem: Problem) -> AshaState:
+        """The state before the first event.
+
+        Raises:
+            UnsupportedError: If trials have no steps, or the sampler refuses the problem.
+        """
+        fidelity = steps_of("Asha", problem)
+        steps = levels(fidelity.low, fidelity.high, self.eta)
+        steps = steps[min(self.skip, len(steps) - 1) :]
+        return AshaState(Ladder.of(problem, steps, best_first), self.sampler.init(problem))
+
+    def tell(self, state: AshaState, events: Sequence[Event]) -> AshaState:
+        """Moves trials along the rungs; the sampler learns from everything."""
+        for event in events:
+            state.ladder.apply(event)
+        state.inner = self.sampler.tell(state.inner, events)
+        return state
+
+    def ask(self, state: AshaState, slots: int, rng: np.random.Generator) -> tuple[Action, ...]:
+        """Promotions from the highest rung down, then new configurations."""
+        if slots == 0:
+            return ()
+        ladder = state.ladder
+        actions: list[Action] = list(islice(self._promotions(ladder), slots))
+        if len(actions) < slots:
+            first = ladder.rungs[0].level
+            wishes = self.sampler.ask(state.inner, slots - len(actions), rng)
+            configs = [w for w in wishes if isinstance(w, Start)]
+            actions += [Start(w.config, first, w.parent, w.why) for w in configs]
+        if not actions and ladder.idle:
+            actions += islice(_leftover(ladder), 1)
+        return tuple(actions)
+
+    def _promotions(self, ladder: Ladder) -> Iterator[Resume]:
+        for trial, target in ladder.cut.items():
+            yield Resume(trial, target)
+        rungs = ladder.rungs
+        for below, above in zip(rungs[-2::-1], rungs[:0:-1], strict=True):
+            for trial in below.top(share(below.n, self.eta)):
+                yield Resume(trial, above.level, {"rung": below.level, "of": below.n})
+
+
+def _leftover(ladder: Ladder) -> Iterator[Resume]:
+    """The best trial of the highest rung where the best one still waits."""
+    rungs = ladder.rungs
+    for below, above in zip(rungs[-2::-1], rungs[:0:-1], strict=True):
+        for trial in below.top(1):
+            yield Resume(trial, above.level, {"rung": below.level, "of": below.n})

@@ -1,0 +1,238 @@
+"""Hyperband: brackets of successive halving, from many short trainings to a few full ones.
+
+*Use when* it is unclear how well early results predict late ones. *Do not use when* they clearly do: ``Asha`` spends
+everything on the most aggressive bracket.
+
+*Paper*: Li, Jamieson, DeSalvo, Rostamizadeh and Talwalkar 2018, JMLR 18(185), Algorithm 1; around ``Tpe`` as in
+Falkner, Klein and Hutter 2018 (BOHB, arXiv:1807.01774).
+
+*Differs*: a rung is judged when all its trials have come or failed, and meanwhile free workers fill the next bracket,
+so that none is idle with any number of them; brackets repeat from the most aggressive one; steps are rounded to whole
+ones; a failed trial counts as the worst of its rung. Algorithm 1's ``n = ceil((s_max + 1) eta^s / (s + 1))`` is
+followed: for R = 81 and eta = 3 that is 81, 34, 15, 8 and 5 configurations, where the paper's example rounds
+``(s_max + 1) / (s + 1)`` down first and has 81, 27, 9, 6 and 5.
+
+*Cost*: ``ask`` O(b k) for b open brackets of k rungs, plus the sampler's; ``tell`` O(log n) per event, plus the
+sampler's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from tunewright.core.algorithm import Action, Algorithm, Resume, Start
+from tunewright.core.events import Ended, Event, Paused, Reported, Resumed, Started
+from tunewright.core.problem import Problem
+from tunewright.core.rungs import Ladder, checked_count, checked_eta, levels, steps_of
+from tunewright.numerics.ranking import best_first
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One bracket as planned.
+
+    Attributes:
+        sizes: Trials on each rung, shape ``(k,)``.
+        steps: Steps of each rung, shape ``(k,)``.
+    """
+
+    sizes: tuple[int, ...]
+    steps: tuple[int, ...]
+
+
+def brackets(low: int, high: int, eta: float) -> tuple[Plan, ...]:
+    """The brackets of one round, the most aggressive first.
+
+    Source: Li et al. 2018, Algorithm 1: ``n = ceil((s_max + 1) eta^s / (s + 1))``, ``n_i = floor(n eta^-i)``.
+
+    Example:
+        >>> [(p.sizes, p.steps) for p in brackets(1, 9, 3)]
+        [((9, 3, 1), (1, 3, 9)), ((5, 1), (3, 9)), ((3,), (9,))]
+    """
+    steps = levels(low, high, eta)
+    out = []
+    for s in range(len(steps) - 1, -1, -1):
+        n = math.ceil(len(steps) * eta**s / (s + 1) - 1e-9)
+        sizes = tuple(max(1, int(n / eta**i + 1e-9)) for i in range(s + 1))
+        out.append(Plan(sizes, steps[-s - 1 :]))
+    return tuple(out)
+
+
+@dataclass(slots=True)
+class Bracket:
+    """A bracket under way.
+
+    Attributes:
+        plan: Its sizes and steps.
+        ladder: Its rungs.
+        started: Trials begun in it.
+    """
+
+    plan: Plan
+    ladder: Ladder
+    started: int = 0
+
+    @property
+    def room(self) -> int:
+        """Trials still to be begun in it."""
+        return self.plan.sizes[0] - self.started
+
+    def promotions(self, *, closed: bool = False) -> Iterator[Resume]:
+        """Trials to continue now: of the lowest rung that is complete and has some to give.
+
+        Args:
+            closed: Judge the first rung even though trials are missing, because no more will come.
+        """
+        ladder, plan = self.ladder, self.plan
+        for trial, target in ladder.cut.items():
+            yield Resume(trial, target)
+        if self.room > 0 and not closed:
+            return
+        for i in range(len(plan.sizes) - 1):
+            if ladder.heading[i]:
+                return
+            going = list(ladder.rungs[i].top(plan.sizes[i + 1]))
+            for trial in going:
+                yield Resume(trial, plan.steps[i + 1], {"rung": plan.steps[i], "of": ladder.rungs[i].n})
+            if going:
+                return
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing in it can go on."""
+        return self.room <= 0 and self.ladder.idle and next(self.promotions(), None) is None
+
+
+@dataclass(slots=True)
+class HyperbandState:
+    """What ``Hyperband`` remembers.
+
+    Attributes:
+        problem: Says what a loss is.
+        inner: State of the sampler.
+        opened: Brackets opened so far.
+        open: Brackets that are not over, by number, oldest first.
+        member: Bracket of each trial in an open bracket.
+    """
+
+    problem: Problem
+    inner: Any
+    opened: int = 0
+    open: dict[int, Bracket] = field(default_factory=dict)
+    member: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Hyperband:
+    """Hyperband.
+
+    Args:
+        sampler: Proposes configurations.
+        eta: One trial in so many is promoted, to as many times the steps.
+        most: Use only so many brackets, the most aggressive ones; 1 is successive halving; None uses all.
+
+    Raises:
+        ConfigError: If a setting is out of range.
+    """
+
+    sampler: Algorithm[Any]
+    eta: float = 3
+    most: int | None = None
+
+    def __post_init__(self) -> None:
+        checked_eta("Hyperband", self.eta)
+        if self.most is not None:
+            checked_count("Hyperband", "most", self.most, 1)
+
+    @property
+    def deliberate(self) -> bool:
+        """Whether the sampler thinks for more than a millisecond or so."""
+        return bool(getattr(self.sampler, "deliberate", False))
+
+    def _plan(self, problem: Problem, index: int) -> Plan:
+        fidelity = steps_of("Hyperband", problem)
+        plans = brackets(fidelity.low, fidelity.high, self.eta)[: self.most]
+        return plans[index % len(plans)]
+
+    def init(self, problem: Problem) -> HyperbandState:
+        """The state before the first event.
+
+        Raises:
+            UnsupportedError: If trials have no steps, or the sampler refuses the problem.
+        """
+        steps_of("Hyperband", problem)
+        return HyperbandState(problem, self.sampler.init(problem))
+
+    def tell(self, state: HyperbandState, events: Sequence[Event]) -> HyperbandState:
+        """Moves trials along the rungs of their brackets; the sampler learns from everything."""
+        for event in events:
+            if isinstance(event, Started):
+                self._join(state, event)
+            elif isinstance(event, Reported | Paused | Resumed | Ended):
+                number = state.member.get(event.trial)
+                if number is not None:
+                    ladder = state.open[number].ladder
+                    if ladder.apply(event) or event.trial not in ladder.climbs:
+                        _close(state, number)
+        state.inner = self.sampler.tell(state.inner, events)
+        return state
+
+    def _join(self, state: HyperbandState, event: Started) -> None:
+        """Puts a new trial into the first bracket with room, if it runs to that bracket's first rung.
+
+        Trials that somebody enqueued run to their end on their own.
+        """
+        number = next((n for n, b in state.open.items() if b.room > 0), state.opened)
+        bracket = state.open.get(number)
+        if bracket is None:
+            plan = self._plan(state.problem, number)
+            bracket = Bracket(plan, Ladder.of(state.problem, plan.steps, best_first))
+        if event.until != bracket.plan.steps[0]:
+            return
+        state.open[number] = bracket
+        state.opened = max(state.opened, number + 1)
+        bracket.started += 1
+        bracket.ladder.apply(event)
+        state.member[event.trial] = number
+
+    def ask(self, state: HyperbandState, slots: int, rng: np.random.Generator) -> tuple[Action, ...]:
+        """Continues and fills open brackets, oldest first; then opens the next ones."""
+        if slots == 0:
+            return ()
+        actions: list[Action] = []
+        for bracket in state.open.values():
+            actions += islice(bracket.promotions(), slots - len(actions))
+        if len(actions) < slots:
+            wishes = self.sampler.ask(state.inner, slots - len(actions), rng)
+            configs = [w for w in wishes if isinstance(w, Start)]
+            places = self._places(state)
+            actions += [Start(w.config, next(places), w.parent, w.why) for w in configs]
+        if not actions and all(b.ladder.idle for b in state.open.values()):
+            leftover = (p for b in state.open.values() for p in b.promotions(closed=True))
+            actions += islice(leftover, slots)
+        return tuple(actions)
+
+    def _places(self, state: HyperbandState) -> Iterator[int]:
+        """First rung of every place that new trials may take, in order; endless."""
+        for bracket in state.open.values():
+            yield from (bracket.plan.steps[0] for _ in range(bracket.room))
+        number = state.opened
+        while True:
+            plan = self._plan(state.problem, number)
+            yield from (plan.steps[0] for _ in range(plan.sizes[0]))
+            number += 1
+
+
+def _close(state: HyperbandState, number: int) -> None:
+    """Forgets a bracket in which nothing can go on."""
+    if state.open[number].over:
+        del state.open[number]
+        gone = [t for t, n in state.member.items() if n == number]
+        for trial in gone:
+            del state.member[trial]
