@@ -9,7 +9,7 @@ and Hutter 2018 (BOHB, Algorithm 2); constants compared as in Watanabe 2023 (arX
 *Differs*: one joint density covers all branches of a conditional space; the good trials weigh
 log((k + 1) / rank); bandwidths follow the spread of each column; at most 200 kernels stand for the other trials, evenly
 spaced by rank, so that the cost of asking does not grow with history. Running, failed and infeasible trials count as
-not good. Partly trained trials are ordered by how far they got, then by loss. Several objectives: fronts, then
+not good. Guesses raise the score by their log density times belief / n, as in Hvarfner et al. 2022 (piBO, eq. 6). Partly trained trials are ordered by how far they got, then by loss. Several objectives: fronts, then
 crowding distance, among a pool of at most 512 trials.
 
 *Cost*: tell O(log n) per event; ask O(d) times at most 225 kernels, flat in n.
@@ -20,7 +20,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import ceil, inf
+from math import ceil, inf, pi, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,7 @@ IntArray = NDArray[np.int64]
 _LARGEST_GOOD = 25
 _OTHERS = 200
 _BANDWIDTH = 0.8
+_WIDTH = 0.1
 _POOL = 512
 _KEPT = 128
 _LUCK = 32
@@ -56,8 +57,8 @@ class TpeState:
     Attributes:
         history: The trials.
         columns: How the densities measure each parameter.
-        guess: Kernel at the guesses given with the space, shape ``(d,)``, or None.
-        confidence: Mean confidence of the guesses, in [0, 1).
+        guess: Codes of the guesses given with the space, shape ``(d,)``, NaN where there is none.
+        confidence: Confidence of each guess, shape ``(d,)``, 0 where there is none.
         order: Keys of every trial that is known to be good or bad, best first.
         keys: The same keys by trial.
         waiting: Trials that run and have no result yet.
@@ -67,8 +68,8 @@ class TpeState:
 
     history: History
     columns: kde.Columns
-    guess: FloatArray | None
-    confidence: float
+    guess: FloatArray
+    confidence: FloatArray
     order: list[Key] = field(default_factory=list)
     keys: dict[int, Key] = field(default_factory=dict)
     waiting: dict[int, None] = field(default_factory=dict)
@@ -86,15 +87,26 @@ def _adopt(state: TpeState) -> None:
     state.seen = {row.tobytes() for row in history.codes} if finite else None
 
 
-def _guesses(space: Space) -> tuple[FloatArray | None, float]:
-    """Codes of the guesses, NaN elsewhere, and their mean confidence."""
-    row = np.full(space.d, np.nan)
-    trust = []
+def _guesses(space: Space) -> tuple[FloatArray, FloatArray]:
+    """Codes of the guesses, NaN elsewhere, and the confidence in each, 0 elsewhere; both of shape ``(d,)``."""
+    guess, confidence = np.full(space.d, np.nan), np.zeros(space.d)
     for j, column in enumerate(space.columns):
         if column.domain.guess is not None:
-            row[j] = column.domain.coder()[0](column.domain.guess)
-            trust.append(column.domain.confidence)
-    return (row, float(np.mean(trust))) if trust else (None, 0.0)
+            guess[j] = column.domain.coder()[0](column.domain.guess)
+            confidence[j] = column.domain.confidence
+    return guess, confidence
+
+
+def _log_belief(state: TpeState, rows: FloatArray) -> FloatArray:
+    """Log density of the guesses at codes of shape ``(q, d)``, relative to uniform; the law of ``Space.sample``."""
+    columns = state.columns
+    away = np.abs(rows - state.guess)
+    levels = np.maximum(columns.levels, 1)
+    smooth = np.exp(-0.5 * (away / _WIDTH) ** 2) / (_WIDTH * sqrt(2.0 * pi))
+    near = np.where(columns.categorical, levels * (away < 0.5 / levels), smooth)
+    near = np.where(np.isnan(away), 1.0, near)
+    out: FloatArray = np.log(1.0 - state.confidence + state.confidence * near).sum(axis=1)
+    return out
 
 
 def _rank(state: TpeState, trial: int) -> None:
@@ -178,7 +190,7 @@ class Tpe:
         initial: Trials drawn from the prior before the first model.
         gamma: Share of the trials called good, at most 25 of them.
         candidates: Draws from the good density that are compared in every decision.
-        belief: Weight of the guesses, in kernels of good trials; it fades as good trials accumulate.
+        belief: Weight of the guesses, as a number of trials after which they count as much as the results.
 
     Raises:
         ConfigError: If a setting is out of range.
@@ -187,7 +199,7 @@ class Tpe:
     initial: int = 10
     gamma: float = 0.1
     candidates: int = 32
-    belief: float = 2.0
+    belief: float = 10.0
 
     def __post_init__(self) -> None:
         if self.initial < 1 or self.candidates < 1 or not 0.0 < self.gamma < 1.0 or self.belief < 0.0:
@@ -199,7 +211,9 @@ class Tpe:
     def init(self, problem: Problem) -> TpeState:
         """The state before the first event."""
         layout = problem.space.layout
-        state = TpeState(History(problem), kde.columns(layout.levels, layout.categorical), None, 0.0)
+        state = TpeState(
+            History(problem), kde.columns(layout.levels, layout.categorical), *_guesses(problem.space)
+        )
         _adopt(state)
         return state
 
@@ -255,6 +269,8 @@ class Tpe:
             rows = space.snap(rows)
         features = state.columns.features(rows)
         score = better.log_density(features) - worse.log_density(features)
+        if state.confidence.any():
+            score += self.belief / len(state.order) * _log_belief(state, rows)
         taken = {row.tobytes() for row in awaited}
         order = np.argsort(-score, kind="stable")
         for i in order.tolist():
@@ -274,13 +290,10 @@ class Tpe:
         weights = np.log(k + 1.0) - np.log(np.arange(1.0, k + 1.0))
         weights *= k / weights.sum()
         centres = codes[good]
-        guess = None
-        if state.guess is not None and self.belief > 0.0:
-            guess = (state.guess, self.belief * state.confidence)
         others = codes[self._others(state, good)]
         if awaited:
             others = np.concatenate((others, awaited))
-        return _density(state, centres, weights, guess), _density(state, others, np.ones(len(others)), None)
+        return _density(state, centres, weights), _density(state, others, np.ones(len(others)))
 
     def _others(self, state: TpeState, good: list[int]) -> list[int]:
         """Running trials, and at most 200 of the rest, evenly spaced by rank."""
@@ -294,10 +307,8 @@ class Tpe:
         return [order[i][3] for i in places if order[i][3] not in chosen] + running
 
 
-def _density(
-    state: TpeState, centres: FloatArray, weights: FloatArray, guess: tuple[FloatArray, float] | None
-) -> kde.Parzen:
-    """One kernel per trial, one at the guesses, and the uniform law with the weight of one trial."""
+def _density(state: TpeState, centres: FloatArray, weights: FloatArray) -> kde.Parzen:
+    """One kernel per trial, and the prior with the weight of one trial: partly uniform, partly at the guesses."""
     levels = state.columns.levels
     d = len(levels)
     known = (centres == centres).any(axis=1)
@@ -306,15 +317,9 @@ def _density(
         centres, weights = centres[known], weights[known]
     widths = kde.scott_bandwidths(centres, levels, _BANDWIDTH, -1.0 / (d + 4))
     flips = kde.shrinking_flips(len(centres) + 1, levels)
-    extra = [np.full(d, np.nan)]
-    shares = [1.0]
-    if guess is not None:
-        extra.append(guess[0])
-        shares.append(guess[1])
+    trust = float(state.confidence.max(initial=0.0))
+    prior = np.array([np.full(d, np.nan), state.guess] if trust else [np.full(d, np.nan)])
+    shares = [1.0 - trust, trust] if trust else [1.0]
     return kde.fit(
-        state.columns,
-        np.concatenate((centres, np.array(extra))),
-        np.concatenate((weights, shares)),
-        widths,
-        flips,
+        state.columns, np.concatenate((centres, prior)), np.concatenate((weights, shares)), widths, flips
     )
