@@ -87,6 +87,11 @@ def space_of(target: Callable[..., Any] | type) -> Declared:
             defaults[name] = _checked(
                 name, domain, default.value if isinstance(default, enum.Enum) else default
             )
+    if not domains and any(isinstance(h, str) for h in hints.values()):
+        raise SpaceError(
+            f"The annotations of '{getattr(target, '__name__', target)}' must be readable; names in "
+            f"{sorted(str(h) for h in hints.values())!r:.200} are not defined at the top level of its module. Import them there."
+        )
     if not domains:
         raise SpaceError(
             f"'{getattr(target, '__name__', target)}' must declare at least one parameter; it declares none. "

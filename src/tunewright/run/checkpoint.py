@@ -55,11 +55,11 @@ def unpack_tree(data: bytes) -> Any:
             "A checkpoint must start with its mark; this file is something else. Use load_bytes."
         )
     start = len(_MAGIC) + 8
-    (size,) = struct.unpack("<Q", data[len(_MAGIC) : start])
     try:
+        (size,) = struct.unpack("<Q", data[len(_MAGIC) : start])
         manifest = msgspec.json.decode(data[start : start + size])
         return _rebuild(manifest, memoryview(data)[start + size :])
-    except (msgspec.MsgspecError, ValueError, KeyError, TypeError) as error:
+    except (msgspec.MsgspecError, struct.error, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"A checkpoint must be whole; reading it failed with {error}.") from None
 
 

@@ -74,7 +74,7 @@ class Checkpoints:
     def save_bytes(self, data: bytes) -> None:
         """Saves bytes in a format of your own."""
         segment = self._attempt._segment
-        self._keep(blobs.put(segment.blobs, f"t{segment.trial}-s{self._attempt.step}", data))
+        self._keep(blobs.put(segment.blobs, f"t{segment.trial}-s{self._attempt._at}", data))
 
     def load_bytes(self) -> bytes | None:
         """The bytes that were saved, or None."""
@@ -83,7 +83,7 @@ class Checkpoints:
     def save_file(self, path: str | os.PathLike[str]) -> None:
         """Saves a copy of a file."""
         segment = self._attempt._segment
-        self._keep(blobs.put_file(segment.blobs, f"t{segment.trial}-s{self._attempt.step}", path))
+        self._keep(blobs.put_file(segment.blobs, f"t{segment.trial}-s{self._attempt._at}", path))
 
     def load_file(self) -> Path | None:
         """Path of the file that was saved, to be read only, or None."""
@@ -91,8 +91,8 @@ class Checkpoints:
 
     def _keep(self, name: str) -> None:
         attempt = self._attempt
-        attempt._say(Save(attempt.number, attempt._segment.token, attempt.step, name))
-        self._name, self._saved_at = name, attempt.step
+        attempt._say(Save(attempt.number, attempt._segment.token, attempt._at, name))
+        self._name, self._saved_at = name, attempt._at
 
 
 class Attempt:
@@ -117,6 +117,7 @@ class Attempt:
         self._kept: dict[str, Any] = {}
         self._met: list[str] = []
         self._began = time.monotonic()
+        self._inside = 0
         self.params: dict[str, Any] = dict(segment.config)
         self.number = segment.trial
         self.step = segment.step
@@ -146,7 +147,7 @@ class Attempt:
             )
         end = self.until if self.until is not None else int(total or 0)
         while self.step < end and not self._verdict:
-            following = self.step + 1
+            self._inside = following = self.step + 1
             yield following
             self.step = max(self.step, following)
         self._save_kept()
@@ -195,7 +196,7 @@ class Attempt:
         )
         self._last = {**self._last, **good}
         self._variance = message.variance or self._variance
-        wrong = [f"{k}={v}" for k, v in (bad or {}).items() if k in self._objectives]
+        wrong = [f"{k}={v}" for k, v in (bad or {}).items() if k in self.objectives]
         if wrong:
             self._diverged = f"reported {', '.join(wrong)} at step {self.step}"
         self._say(message)
@@ -206,6 +207,23 @@ class Attempt:
     def should_pause(self) -> bool:
         """Whether to save a checkpoint and return: the segment is over, or somebody asked for it."""
         return bool(self._verdict) or (self.until is not None and self.step >= self.until)
+
+    @property
+    def objectives(self) -> list[str]:
+        """Names of the metrics that the study optimises."""
+        return [name for name, _ in self._segment.objectives]
+
+    @property
+    def complete(self) -> bool:
+        """Whether all steps of a full training are done."""
+        return self._segment.high is not None and self.step >= self._segment.high
+
+    @property
+    def folder(self) -> Path:
+        """A folder of the trial's own for files that outlive its attempts; made when it is missing."""
+        path = Path(self._segment.blobs) / "files" / f"trial-{self.number}"
+        path.mkdir(parents=True, exist_ok=True)
+        return path
 
     def keep(self, **objects: Any) -> None:
         """Keeps objects with ``state_dict`` in the checkpoint: restores them now, saves them when the trial pauses.
@@ -250,8 +268,9 @@ class Attempt:
         return answer.value
 
     @property
-    def _objectives(self) -> list[str]:
-        return [name for name, _ in self._segment.objectives]
+    def _at(self) -> int:
+        """Steps in the weights now: the body of ``steps`` trains before it reports or saves."""
+        return max(self.step, self._inside)
 
     def _say(self, message: FromWorker) -> None:
         answer = self._channel(message)
@@ -261,8 +280,12 @@ class Attempt:
             raise LeaseLost(answer.error)
 
     def _save_kept(self) -> None:
-        complete = self._segment.high is not None and self.step >= self._segment.high
-        if self._kept and not complete and self._verdict != "stop" and self.checkpoint._saved_at < self.step:
+        if (
+            self._kept
+            and not self.complete
+            and self._verdict != "stop"
+            and self.checkpoint._saved_at < self.step
+        ):
             self.checkpoint.save(**self._kept)
 
     def _finish(self, value: Any) -> Finish:
@@ -272,10 +295,10 @@ class Attempt:
         if self._diverged and value is None:
             return Finish(self.number, segment.token, "failed", self.step, cost=cost, error=self._diverged)
         if value is not None or not self._last:
-            metrics, bad = split(returned(value, self._objectives))
+            metrics, bad = split(returned(value, self.objectives))
         else:
-            metrics, bad = split(returned(self._last, self._objectives))
-        for name in self._objectives:
+            metrics, bad = split(returned(self._last, self.objectives))
+        for name in self.objectives:
             if bad and name in bad:
                 error = f"returned {name}={bad[name]}"
                 return Finish(self.number, segment.token, "failed", self.step, cost=cost, error=error)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import threading
 import time
+import weakref
 from array import array
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 from tunewright.core.events import Ended, Event, Interrupted, Paused, Record
@@ -75,7 +78,8 @@ class MemoryStore:
         self._made = 0
         self._lock = threading.RLock()
         self._logs: dict[int, _Log] = {}
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: str | None = None
+        self._cleanup: Callable[[], object] = lambda: None
 
     def create(self, name: str, spec: dict[str, Any], *, exist_ok: bool = False) -> StudyInfo:
         """Makes a study, or with ``exist_ok`` returns the one that is there."""
@@ -229,10 +233,9 @@ class MemoryStore:
         with self._lock:
             self._log(study)
             if self._folder is None:
-                self._folder = tempfile.TemporaryDirectory(prefix="tunewright-", ignore_cleanup_errors=True)
-            from pathlib import Path
-
-            path = Path(self._folder.name) / str(study)
+                self._folder = tempfile.mkdtemp(prefix="tunewright-")
+                self._cleanup = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+            path = Path(self._folder) / str(study)
             path.mkdir(exist_ok=True)
             return str(path)
 
@@ -244,9 +247,8 @@ class MemoryStore:
 
     def close(self) -> None:
         """Removes temporary checkpoint files."""
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None
+        self._cleanup()
+        self._folder = None
 
     def _log(self, study: int) -> _Log:
         try:
