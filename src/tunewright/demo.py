@@ -18,7 +18,7 @@ import numpy as np
 
 from tunewright import demo_tasks
 from tunewright.analysis.report import Section, html
-from tunewright.analysis.winner import Estimate, Verdict, candidates, judge, paired
+from tunewright.analysis.winner import Estimate, Verdict, candidates, estimate, judge, paired
 from tunewright.core.algorithm import Action, Algorithm
 from tunewright.core.domains import Choice, Order
 from tunewright.core.events import Event, Reported
@@ -32,6 +32,7 @@ from tunewright.run.processes import Processes
 from tunewright.samplers.random import Random
 from tunewright.study import Study
 
+_OTHER = 1_000_003  # the baseline draws from a stream of its own
 Progress = Literal["auto", "live", "plain", "jsonl", "none"]
 
 
@@ -196,11 +197,11 @@ def _play(demo: _Demo, method: str, report: str | None) -> dict[str, Any]:
     demo.say(
         f"Tuning a digit classifier: SVM, boosted trees or a {net} network, {demo.size.trials} trials ..."
     )
-    with _open(demo, demo.name, method) as tuned:
+    with _open(demo, demo.name, method, demo.seed) as tuned:
         tuned.run(demo.work, trials=demo.size.trials, progress=demo.progress, executor=demo.executor)
         spent = cost_of(tuned)
         demo.say(f"\nRandom search at the same cost, {spent:.1f} s of training ...")
-        with _open(demo, f"{demo.name}-random", Capped(Random(), spent)) as random:
+        with _open(demo, f"{demo.name}-random", Capped(Random(), spent), demo.seed + _OTHER) as random:
             random.run(demo.work, progress=demo.progress, executor=demo.executor)
             ours, theirs = candidates(tuned, demo.size.top), candidates(random, demo.size.top)
             demo.say(f"\nRe-evaluating the best {demo.size.top} of each on {demo.size.seeds} fresh seeds ...")
@@ -214,14 +215,14 @@ def _play(demo: _Demo, method: str, report: str | None) -> dict[str, Any]:
     return result.summary
 
 
-def _open(demo: _Demo, name: str, method: str | Algorithm[Any]) -> Study:
+def _open(demo: _Demo, name: str, method: str | Algorithm[Any], seed: int) -> Study:
     return Study.open(
         name,
         demo_tasks.space(),
         minimize="error",
         steps=demo.size.full,
         method=method,
-        seed=demo.seed,
+        seed=seed,
         storage=demo.storage,
     )
 
@@ -256,7 +257,7 @@ class _Result:
 
     summary: dict[str, Any]
     sentences: list[str]
-    table: list[tuple[str, ...]]
+    table: Sequence[tuple[str, ...]]
 
     def sections(self) -> list[Section]:
         """What the report says above its charts."""
@@ -307,7 +308,7 @@ def _compare(
             t.config["model"],
             percent(t.metrics["error"]),
             interval(v.loss[i]),
-            interval(_of(tests[row + i])),
+            interval(estimate(tests[row + i])),
         )
         for who, found, v, row in (("tuned", ours, us, 0), ("random", theirs, them, k))
         for i, t in enumerate(found)
@@ -321,12 +322,6 @@ def _compare(
         "training_seconds": {who: round(c, 3) for who, c in costs.items()},
     }
     return _Result(summary, sentences, table)
-
-
-def _of(values: np.ndarray[Any, Any]) -> Estimate:
-    from tunewright.analysis.winner import estimate
-
-    return estimate(values)
 
 
 def _entry(trial: Trial, verdict: Verdict) -> dict[str, Any]:
@@ -356,9 +351,9 @@ def percent(value: float) -> str:
     return f"{100 * value:.2f} %"
 
 
-def interval(estimate: Estimate) -> str:
+def interval(of: Estimate) -> str:
     """A share with its interval, in percent."""
-    return f"{100 * estimate.mean:.2f} % [{100 * estimate.low:.2f}, {100 * estimate.high:.2f}]"
+    return f"{100 * of.mean:.2f} % [{100 * of.low:.2f}, {100 * of.high:.2f}]"
 
 
 def describe(config: dict[str, Any]) -> str:

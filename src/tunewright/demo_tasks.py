@@ -11,6 +11,7 @@ import importlib.util
 import json
 import time
 from functools import cache
+from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -154,7 +155,7 @@ class TorchMlp:
         torch.manual_seed(seed)
         sizes = [64, *[params["width"]] * params["depth"]]
         layers: list[torch.nn.Module] = []
-        for wide, narrow in zip(sizes, sizes[1:], strict=False):
+        for wide, narrow in pairwise(sizes):
             layers += [torch.nn.Linear(wide, narrow), torch.nn.ReLU()]
         self.model = torch.nn.Sequential(*layers, torch.nn.Linear(sizes[-1], 10))
         self.optimizer = torch.optim.SGD(
@@ -169,10 +170,12 @@ class TorchMlp:
         import torch
 
         for epoch in range(self.done, step):
-            order = torch.from_numpy(np.random.default_rng([self._seed, epoch]).permutation(len(self._y)))
-            for rows in order.split(_BATCH):
+            order = np.random.default_rng([self._seed, epoch]).permutation(len(self._y))
+            for start in range(0, len(order), _BATCH):
+                rows = order[start : start + _BATCH]
                 self.optimizer.zero_grad()
-                torch.nn.functional.cross_entropy(self.model(self._x[rows]), self._y[rows]).backward()
+                loss: Any = torch.nn.functional.cross_entropy(self.model(self._x[rows]), self._y[rows])
+                loss.backward()
                 self.optimizer.step()
         self.done = step
 
@@ -253,7 +256,8 @@ def train(trial: Attempt, full: int = 27) -> dict[str, float] | None:
     """What a worker is asked to do: a trial of a search, or one re-evaluation of a candidate on a fresh seed."""
     if "candidate" in trial.params:
         return evaluate(json.loads(trial.params["candidate"]), trial.params["seed"], full)
-    return tune(trial, full)
+    tune(trial, full)
+    return None
 
 
 def tune(trial: Attempt, full: int) -> None:
