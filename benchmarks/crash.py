@@ -23,6 +23,7 @@ from typing import Any
 
 import tunewright as tw
 from tunewright.core.events import Ended, Event, Started
+from tunewright.core.events import Record as LogRecord
 from tunewright.run.session import Session
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -173,8 +174,7 @@ def judge(folder: Path, items: list[str], failed: int) -> tuple[dict[str, int], 
         session = study.session
         records = session.store.read(session.info.id)
         ledger = session.sync()
-    ends = collections.Counter(r.event.trial for r in records if isinstance(r.event, Ended))
-    numbers = [r.event.trial for r in records if isinstance(r.event, Started)]
+    twice, misnumbered = counted(records)
     final = {t.number: t.metrics["loss"] for t in ledger.trials if t.status == "completed"}
     done = collections.Counter(
         t.start.queue for t in ledger.trials if t.start.queue and t.status == "completed"
@@ -182,19 +182,26 @@ def judge(folder: Path, items: list[str], failed: int) -> tuple[dict[str, int], 
     broken = dict(zip(BROKEN, [
         sum(values != {final.get(number)} for number, values in acks.items()),
         sum(value != value_of(ledger.trials[number].params) for number, value in final.items()),
-        sum(count > 1 for count in ends.values()),
-        sum(number != place for place, number in enumerate(numbers)),
+        twice,
+        misnumbered,
         sum(done[ledger.keys.get(item, -1)] != 1 for item in items),
         len(ledger.running) + len(ledger.waiting),
         failed,
     ], strict=True))  # fmt: skip
     told = {
-        "trials": len(numbers),
+        "trials": len(ledger.trials),
         "completed": len(final),
         "acknowledged": len(acks),
         "records": len(records),
     }
     return broken, told
+
+
+def counted(records: list[LogRecord]) -> tuple[int, int]:
+    """Trials that ended more than once, and trials whose number is not the next one."""
+    ends = collections.Counter(r.event.trial for r in records if isinstance(r.event, Ended))
+    numbers = [r.event.trial for r in records if isinstance(r.event, Started)]
+    return sum(c > 1 for c in ends.values()), sum(n != place for place, n in enumerate(numbers))
 
 
 def round_of(kind: str, seconds: float, trials: int, seed: int) -> bool:

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from tunewright.errors import StoreUnavailable
 from tunewright.store.locks import FileLocks
-from tunewright.store.schema import Durability, connect, explain, pause, prepare, settle, transient
+from tunewright.store.schema import Durability, connect, explain, full, pause, prepare, settle, transient
 
 T = TypeVar("T")
 _links: weakref.WeakSet[Link] = weakref.WeakSet()
@@ -88,6 +88,8 @@ class Link:
                 except BaseException as error:
                     self._roll_back(connection)
                     if isinstance(error, sqlite3.Error):
+                        if full(error):
+                            self._make_room()
                         raise explain(error, self._path) from error
                     raise
         finally:
@@ -175,6 +177,13 @@ class Link:
             self._connections.pop("write", None)
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
+
+    def _make_room(self) -> None:
+        """Moves the write-ahead log into the file, where the same pages take less space; the next call may succeed."""
+        connection = self._connections.get("write")
+        if connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _patiently(self, work: Callable[[], T]) -> T:
         """Tries again while the file is busy, until the deadline."""
