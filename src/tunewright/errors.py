@@ -4,6 +4,7 @@
 
     TunewrightError
     ├── SpaceError (ValueError)        a search space that cannot be used
+    │   └── SpaceConflict              not the space that the study has
     ├── ConfigError (ValueError)       an argument or setting that cannot be used
     ├── UnsupportedError               this method cannot handle this problem
     ├── AlgorithmError                 a method proposed something illegal: a bug in it, not in your code
@@ -43,6 +44,12 @@ class SpaceError(TunewrightError, ValueError):
     """A search space is contradictory, empty or does not fit a configuration."""
 
     code = "TW010"
+
+
+class SpaceConflict(SpaceError):
+    """The space is not the one that the study has, and changing it was not allowed."""
+
+    code = "TW011"
 
 
 class ConfigError(TunewrightError, ValueError):

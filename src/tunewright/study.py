@@ -19,7 +19,7 @@ from tunewright.core.space import Space
 from tunewright.core.trial import Trial
 from tunewright.core.units import seconds, size, whole
 from tunewright.core.values import returned, split
-from tunewright.errors import ConfigError, SpaceError, StudyExists, TunewrightError
+from tunewright.errors import ConfigError, SpaceConflict, StudyExists, TunewrightError
 from tunewright.opening import (
     check_name,
     fidelity,
@@ -131,7 +131,7 @@ class Study:
 
         Raises:
             ConfigError: If an argument cannot be used, or contradicts the existing study.
-            SpaceError: If the space cannot be used, or changed and ``on_change`` is ``"error"``.
+            SpaceError: If the space cannot be used; ``SpaceConflict`` if it changed and ``on_change`` forbids it.
             StudyExists: If it exists and must not.
             StudyMissing: If it does not exist and must.
             StoreUnavailable: If the store cannot be opened.
@@ -194,7 +194,7 @@ class Study:
         if declared is not None and declared.space.d and declared.space != problem.space:
             changes = problem.space.diff(declared.space)
             if on_change == "error":
-                raise SpaceError(
+                raise SpaceConflict(
                     f"The space must be the one of study '{self.name}'; it differs: {'; '.join(changes)}. "
                     f"Accept a new version with on_change='version', or choose another name."
                 )

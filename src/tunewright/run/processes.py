@@ -70,6 +70,9 @@ class _Worker:
             os.killpg(self.pid, signal.SIGKILL)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(self.pid, signal.SIGKILL)
+        for pid in _session(self.pid):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
         return self.reap()
 
     def reap(self) -> int | None:
@@ -268,6 +271,19 @@ class Processes:
                 mib = used[worker.pid] >> 20
                 worker.doom = ("out_of_memory", f"used {mib} MiB, more than the limit of {limit >> 20} MiB")
                 self._bury(worker)
+
+
+def _session(leader: int) -> list[int]:
+    """Processes of a session that moved to a process group of their own, as scripts do (Linux)."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[3]) == leader != int(fields[2]):
+                found.append(int(entry.name))
+        except (OSError, ValueError, IndexError):
+            continue
+    return found
 
 
 def _resident(leaders: Sequence[int]) -> dict[int, int]:

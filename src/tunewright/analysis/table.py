@@ -1,0 +1,113 @@
+"""Trials as rows: flat dicts, data frames, Parquet files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunewright.core.trial import Trial
+from tunewright.errors import missing_extra
+
+if TYPE_CHECKING:
+    import pandas
+    import polars
+
+_BEFORE = ("number", "status")
+_AFTER = ("step", "cost", "started", "ended", "attempts", "error")
+
+
+def columns(trials: Sequence[Trial]) -> tuple[list[str], dict[str, str], dict[str, str]]:
+    """The columns of a table of trials.
+
+    Returns:
+        All column names in order; the column of each parameter; the column of each metric. A parameter or metric
+        whose name is taken already gets ``param.`` or ``metric.`` before it.
+    """
+    names: dict[str, str] = {}
+    metrics: dict[str, str] = {}
+    taken = {*_BEFORE, *_AFTER}
+    for trial in trials:
+        for name in trial.config:
+            if name not in names:
+                names[name] = f"param.{name}" if name in taken else name
+    taken |= set(names.values())
+    for trial in trials:
+        for name in trial.metrics:
+            if name not in metrics:
+                metrics[name] = f"metric.{name}" if name in taken else name
+    return [*_BEFORE, *names.values(), *metrics.values(), *_AFTER], names, metrics
+
+
+def rows(trials: Sequence[Trial]) -> Iterator[dict[str, Any]]:
+    """One flat dict per trial, all with the same keys in the same order; None where a trial has no value.
+
+    Times are seconds since 1970; the cost is in the study's unit, seconds unless the training says otherwise.
+    """
+    keys, names, metrics = columns(trials)
+    for trial in trials:
+        row: dict[str, Any] = dict.fromkeys(keys)
+        row["number"], row["status"] = trial.number, trial.status
+        for name, value in trial.config.items():
+            row[names[name]] = value
+        for name, value in trial.metrics.items():
+            row[metrics[name]] = value
+        row["step"], row["cost"] = trial.step, trial.cost
+        row["started"], row["ended"] = trial.at, trial.ended_at
+        row["attempts"], row["error"] = trial.attempts, trial.error
+        yield row
+
+
+def to_pandas(trials: Sequence[Trial]) -> pandas.DataFrame:
+    """The trials as a pandas data frame.
+
+    Raises:
+        MissingExtra: If pandas is not installed.
+    """
+    try:
+        import pandas
+    except ImportError:
+        raise missing_extra("pandas", "frames") from None
+    return pandas.DataFrame(list(rows(trials)), columns=columns(trials)[0])
+
+
+def to_polars(trials: Sequence[Trial]) -> polars.DataFrame:
+    """The trials as a polars data frame; a column whose values differ in type becomes text.
+
+    Raises:
+        MissingExtra: If polars is not installed.
+    """
+    try:
+        import polars
+    except ImportError:
+        raise missing_extra("polars", "frames") from None
+    return polars.DataFrame(_even(trials))
+
+
+def to_parquet(trials: Sequence[Trial], path: Path) -> None:
+    """Writes the trials to a Parquet file; a column whose values differ in type becomes text.
+
+    Raises:
+        MissingExtra: If pyarrow is not installed.
+    """
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise missing_extra("pyarrow", "frames") from None
+    pyarrow.parquet.write_table(pyarrow.table(_even(trials)), path)
+
+
+def _even(trials: Sequence[Trial]) -> dict[str, list[Any]]:
+    """Columns of one type each: whole numbers next to fractions become fractions, any other mixture text."""
+    table: dict[str, list[Any]] = {key: [] for key in columns(trials)[0]}
+    for row in rows(trials):
+        for key, value in row.items():
+            table[key].append(value)
+    for key, values in table.items():
+        kinds = {type(v) for v in values if v is not None}
+        if kinds == {int, float}:
+            table[key] = [None if v is None else float(v) for v in values]
+        elif len(kinds) > 1:
+            table[key] = [None if v is None else str(v) for v in values]
+    return table

@@ -1,0 +1,382 @@
+"""Commands that read: ``ls status show best trials compare methods explain``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tunewright.cli.common import (
+    as_dict,
+    command_of,
+    debug_option,
+    emit,
+    existing,
+    json_option,
+    lines,
+    open_study,
+    reading,
+    study_argument,
+    table,
+    when,
+)
+from tunewright.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tunewright.core.trial import Trial
+    from tunewright.study import Study
+
+STATUSES = (
+    "running", "paused", "waiting", "completed", "stopped", "failed", "invalid", "timed_out", "out_of_memory",
+    "lost", "killed",
+)  # fmt: skip
+
+
+@click.command()
+@reading
+def ls(storage: str | None, as_json: bool) -> None:
+    """List the studies in the store."""
+    from tunewright.store.urls import open_store
+    from tunewright.study import Study
+
+    where = existing(storage)
+    store = open_store(where)
+    try:
+        infos = sorted(store.studies(), key=lambda s: s.created)
+    finally:
+        store.close()
+    found = []
+    for info in infos:
+        with Study.open(info.name, storage=where, exist="must") as study:
+            found.append({**_state(study), "created": info.created})
+    if as_json:
+        emit(found)
+        return
+    head = ("study", "created", "trials", "completed", "running", "best", "method")
+    table(
+        head,
+        [
+            (s["study"], when(s["created"]), s["trials"], s["counts"].get("completed", 0),
+             s["counts"].get("running", 0), _values(s["best"]), s["method"])
+            for s in found
+        ],
+    )  # fmt: skip
+
+
+def _values(best: dict[str, Any] | None) -> str:
+    from tunewright.analysis.progress import pairs
+
+    return "" if best is None else pairs(best["objectives"])
+
+
+def _state(study: Study) -> dict[str, Any]:
+    """How far a study is, as plain data."""
+    from tunewright.cli.outcome import best_of
+
+    best = best_of(study)
+    names = [o.name for o in study.problem.objectives]
+    return {
+        "study": study.name,
+        "storage": study.session.store.url,
+        "method": study.method,
+        "objectives": {o.name: o.goal for o in study.problem.objectives},
+        "trials": len(study.trials),
+        "counts": study.counts,
+        "queued": len(study.session.ledger.queue),
+        "records": study.session.ledger.cursor,
+        "best": None
+        if best is None
+        else {**as_dict(best), "objectives": {n: best.metrics[n] for n in names if n in best.metrics}},
+    }
+
+
+@click.command()
+@study_argument
+@reading
+def status(study: str | None, storage: str | None, as_json: bool) -> None:
+    """Say how far a study is: trials by status, who runs what, the best so far."""
+    from tunewright.analysis.progress import pairs
+
+    with open_study(study, storage) as opened:
+        state = _state(opened)
+        running = [as_dict(t) for t in opened.session.ledger.running.values()]
+    if as_json:
+        emit({**state, "running": running})
+        return
+    counts = ", ".join(f"{n} {s.replace('_', ' ')}" for s, n in state["counts"].items())
+    best = state["best"]
+    lines(
+        {
+            "study": state["study"],
+            "goal": ", ".join(f"{g} {n}" for n, g in state["objectives"].items()),
+            "method": state["method"],
+            "trials": f"{state['trials']}" + (f" ({counts})" if counts else ""),
+            "queued": state["queued"] or None,
+            "best": f"trial {best['number']}: {_values(best)}  {pairs(best['params'])}"
+            if best
+            else "none yet",
+        }
+    )
+    for trial in running:
+        step = f" step {trial['step']}" if trial["step"] else ""
+        click.echo(
+            f"running  trial {trial['number']}{step} since {when(trial['started'])}  {pairs(trial['params'])}"
+        )
+
+
+@click.command()
+@study_argument
+@click.argument("number", required=False, type=int)
+@reading
+def show(study: str | None, number: int | None, storage: str | None, as_json: bool) -> None:
+    """Show a study with its space and method, or one of its trials with its reports and error."""
+    with open_study(study, storage) as opened:
+        if number is not None:
+            _show_trial(trial_of(opened, number), as_json)
+            return
+        spec = opened.session.info.spec
+        fidelity = opened.problem.fidelity
+        data = {
+            **_state(opened),
+            "created": opened.session.info.created,
+            "why": spec.get("why", ""),
+            "seed": opened.problem.seed,
+            "steps": None if fidelity is None else [fidelity.low, fidelity.high],
+            "space": opened.space.to_dict(),
+            "versions": len(opened.session.ledger.spaces),
+            "run": command_of(opened),
+            "notes": [{"at": at, **n.data} for at, n in opened.session.ledger.notes if n.topic == "note"],
+        }
+        if as_json:
+            emit(data)
+            return
+        _show_study(data, opened)
+
+
+def _show_study(data: dict[str, Any], study: Study) -> None:
+    import shlex
+
+    from tunewright.core.columns import describe
+
+    run = data["run"] or {}
+    best = data["best"]
+    lines(
+        {
+            "study": data["study"],
+            "store": data["storage"],
+            "created": when(data["created"]),
+            "goal": ", ".join(f"{g} {n}" for n, g in data["objectives"].items()),
+            "method": data["method"] + (f": {data['why']}" if data["why"] else ""),
+            "seed": data["seed"],
+            "steps": "" if data["steps"] is None else f"{data['steps'][0]}..{data['steps'][1]}",
+            "runs": shlex.join(run["argv"]) if run.get("argv") else run.get("function", ""),
+            "trials": ", ".join(f"{n} {s.replace('_', ' ')}" for s, n in data["counts"].items())
+            or "none yet",
+            "space": f"{study.space.d} parameters"
+            + (f", version {data['versions']}" if data["versions"] > 1 else ""),
+        }
+    )
+    for column in study.space.columns:
+        click.echo(f"        {column.path}: {describe(column.domain)}")
+    if best:
+        click.echo(f"best    trial {best['number']}: {_values(best)}")
+    for note in data["notes"]:
+        click.echo(f"note    {note.get('text', '')}")
+
+
+def trial_of(study: Study, number: int) -> Trial:
+    """The trial of that number.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    trials = study.trials
+    if not 0 <= number < len(trials):
+        raise ConfigError(
+            f"A trial must be one of the study's; got {number}, and '{study.name}' has {len(trials)}. "
+            f"See tunewright trials."
+        )
+    return trials[number]
+
+
+def _show_trial(trial: Trial, as_json: bool) -> None:
+    from tunewright.analysis.progress import pairs
+
+    reports = [{"step": r.step, **r.metrics} for r in trial.reports]
+    if as_json:
+        emit({**as_dict(trial), "reports": reports, "checkpoint": trial.checkpoint})
+        return
+    lines(
+        {
+            "trial": trial.number,
+            "status": trial.status.replace("_", " "),
+            "params": pairs(trial.params),
+            "metrics": pairs(trial.metrics),
+            "step": trial.step or None,
+            "cost": trial.cost,
+            "attempts": trial.attempts,
+            "started": when(trial.at),
+            "ended": when(trial.ended_at),
+            "by": trial.start.by,
+            "why": pairs(trial.why),
+        }
+    )
+    for report in reports:
+        click.echo(f"  {pairs(report)}")
+    if trial.error:
+        click.echo(trial.error)
+
+
+@click.command()
+@study_argument
+@click.option(
+    "--as", "form", type=click.Choice(["text", "command", "params"]), default="text", help="How to print it."
+)
+@reading
+def best(study: str | None, form: str, storage: str | None, as_json: bool) -> None:
+    """Show the best trial; with --as command only the command line or call that trains with it."""
+    import json
+
+    from tunewright.analysis.progress import pairs
+    from tunewright.cli import outcome
+
+    with open_study(study, storage) as opened:
+        front = opened.pareto if opened.problem.m > 1 else []
+        trial = front[0] if front else opened.best if opened.problem.m == 1 else None
+        if trial is None:
+            raise ConfigError(
+                f"best needs a trial with a result; '{opened.name}' has none yet. Run it first."
+            )
+        use = outcome.usage(opened, trial)
+        if as_json:
+            emit({**as_dict(trial), "use": use, "front": [as_dict(t) for t in front] or None})
+        elif form == "command":
+            click.echo(use)
+        elif form == "params":
+            click.echo(json.dumps(trial.params, ensure_ascii=False))
+        elif front:
+            _trials(front, [o.name for o in opened.problem.objectives])
+        else:
+            gain = outcome.gain(opened, trial)
+            shown = {
+                "trial": trial.number,
+                "metrics": pairs(trial.metrics),
+                "": gain,
+                "params": pairs(trial.params),
+            }
+            lines({**shown, "use": use})
+
+
+@click.command()
+@study_argument
+@click.option("--status", "wanted", type=click.Choice(STATUSES), help="Only those with this status.")
+@click.option("--limit", type=click.IntRange(1), help="Only the newest, or with --best the best.")
+@click.option("--best", "ranked", is_flag=True, help="Best first.")
+@reading
+def trials(
+    study: str | None, wanted: str | None, limit: int | None, ranked: bool, storage: str | None, as_json: bool
+) -> None:
+    """List the trials of a study."""
+    with open_study(study, storage) as opened:
+        problem = opened.problem
+        found = [t for t in opened.trials if wanted is None or t.status == wanted]
+    if ranked:
+        scored = [(x[0], t.number, t) for t in found if (x := problem.losses(t.metrics)) is not None]
+        found = [t for _, _, t in sorted(scored, key=lambda s: s[:2])][:limit]
+    elif limit is not None:
+        found = found[-limit:]
+    if as_json:
+        emit([as_dict(t) for t in found])
+    else:
+        _trials(found, [o.name for o in problem.objectives])
+
+
+def _trials(found: list[Trial], objectives: list[str]) -> None:
+    names = list(dict.fromkeys(n for t in found for n in t.config))
+    others = list(dict.fromkeys(n for t in found for n in t.metrics if n not in objectives))[:4]
+    metrics = [*objectives, *others]
+    failed = any(t.error for t in found)
+    head = ["trial", "status", *metrics, *names, *(["error"] if failed else [])]
+    rows = [
+        [t.number, t.status.replace("_", " "), *(t.metrics.get(m) for m in metrics), *(t.config.get(n) for n in names),
+         *([t.error.strip().rpartition("\n")[2]] if failed else [])]
+        for t in found
+    ]  # fmt: skip
+    table(head, rows)
+
+
+@click.command()
+@click.argument("left")
+@click.argument("right")
+@reading
+def compare(left: str, right: str, storage: str | None, as_json: bool) -> None:
+    """Put two studies side by side: what they found, and how soon."""
+    from tunewright.analysis.compare import compare as compared
+    from tunewright.analysis.compare import summary
+
+    with open_study(left, storage) as a, open_study(right, storage) as b:
+        sides = [summary(s.name, s.method, s.problem, s.trials) for s in (a, b)]
+        data = compared(sides[0], sides[1], a.space.diff(b.space))
+    if as_json:
+        emit(data)
+        return
+    keys = ("method", "trials", "completed", "failed", "cost", "best", "best_trial")
+    one, two = data["left"], data["right"]
+    table(("", one["name"], two["name"]), [(k.replace("_", " "), one[k], two[k]) for k in keys])
+    click.echo("")
+    table(
+        ("best after", one["name"], two["name"]),
+        [(m["trials"], m["left"], m["right"]) for m in data["after"]],
+    )
+    for change in data["space"]:
+        click.echo(f"space   {change}")
+    if not data["comparable"]:
+        click.echo("They optimise different things.")
+    elif data["better"]:
+        click.echo(
+            f"{data['better']} found the better value; one pair of studies proves nothing, repeat with other seeds."
+        )
+
+
+@click.command()
+@click.argument("name", required=False)
+@json_option
+@debug_option
+def methods(name: str | None, as_json: bool) -> None:
+    """List the methods, with their papers and when to use them; or describe one."""
+    import dataclasses
+    import inspect
+
+    from tunewright import catalog
+
+    found = [catalog.find(name)] if name else list(catalog.METHODS.values())
+    if as_json:
+        emit([dataclasses.asdict(m) for m in found])
+    elif name:
+        method = found[0]
+        lines({"method": method.name, "kind": method.kind, "family": method.family, "paper": method.paper})
+        click.echo(f"\n{method.summary} {method.when}\n")
+        click.echo(inspect.getdoc(method.load()) or "")
+    else:
+        for family in dict.fromkeys(m.family for m in found):
+            click.echo(f"{family}:")
+            for m in (m for m in found if m.family == family):
+                click.echo(
+                    f"  {m.name.ljust(12)} {m.summary}\n  {''.ljust(12)} {m.when}\n  {''.ljust(12)} {m.paper}"
+                )
+        click.echo("auto chooses among them and says why; tunewright methods NAME describes one.")
+
+
+@click.command()
+@click.argument("code")
+@json_option
+@debug_option
+def explain(code: str, as_json: bool) -> None:
+    """Explain an error code, such as TW041."""
+    from tunewright.cli.explain import entry
+
+    found = entry(code)
+    if as_json:
+        emit(found)
+        return
+    click.echo(f"{found['code']} {found['name']}\n\n{found['meaning']}\n\n{found['remedy']}")
