@@ -1,0 +1,1 @@
+"""Comparing methods: recorded trainings as problems, and studies on a virtual clock."""
