@@ -27,34 +27,51 @@ Codes = NDArray[np.float64]
 Coder = tuple[Callable[[Any], float], Callable[[float], Any]]
 MAX_LEVELS = 4096
 MAX_OPTIONS = 10_000
+_WHOLE = 2**63
+_EXACT = 2**50
+_EXACT_LOG = 2**45
 
 
 def plain(value: Any) -> Value:
-    """Turns NumPy scalars into Python ones and refuses what JSON cannot hold.
+    """Turns NumPy scalars, enumerations and the like into Python values and refuses what JSON cannot hold.
 
     Raises:
-        SpaceError: If the value is not a bool, int, finite float, str or None.
+        SpaceError: If the value is not a bool, whole number of 64 bits, finite float, str or None.
     """
     if isinstance(value, np.generic):
         value = value.item()
-    if value is None or isinstance(value, bool | int):
+    if value is None or isinstance(value, bool):
         return value
-    if isinstance(value, float):
+    if isinstance(value, int):
+        if -_WHOLE <= value < _WHOLE:
+            return int(value)
+    elif isinstance(value, float):
         if math.isfinite(value):
-            return value
-    elif isinstance(value, str) and not any(0xD800 <= ord(c) <= 0xDFFF for c in value):
-        return value
+            return float(value) + 0.0
+    elif isinstance(value, str) and (value.isascii() or not any(0xD800 <= ord(c) <= 0xDFFF for c in value)):
+        return str.__str__(value)
     raise SpaceError(
-        f"A parameter value must be a bool, a finite number, a string or None; got {value!r} "
+        f"A parameter value must be a bool, a finite number, a string or None, and a whole number within 64 bits; got {_short(value)} "
         f"of type {type_(value).__name__}. Use a name for it and look the object up in your code."
     )
+
+
+def _short(value: Any) -> str:
+    """A value in a message: whole numbers of a thousand digits and the like are cut."""
+    if isinstance(value, int) and not -_WHOLE <= value < _WHOLE:
+        return f"a number of {value.bit_length()} bits"
+    return f"{value!r:.120}"
 
 
 def _number(name: str, field: str, value: Any) -> float:
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise SpaceError(f"{name} needs numbers for its bounds; got {field}={value!r}. Pass a number.")
+        raise SpaceError(f"{name} needs numbers for its bounds; got {field}={value!r:.120}. Pass a number.")
+    if isinstance(value, int) and not -_WHOLE <= value < _WHOLE:
+        raise SpaceError(
+            f"{name} needs bounds of at most 64 bits; got {field}={_short(value)}. Use log=True."
+        )
     if not math.isfinite(value):
         raise SpaceError(
             f"{name} needs finite bounds; got {field}={value!r}. Pick the largest value you would try."
@@ -62,7 +79,9 @@ def _number(name: str, field: str, value: Any) -> float:
     return value
 
 
-def _check_range(name: str, low: float, high: float, log: bool) -> None:
+def _check_range(name: str, low: float, high: float, log: Any) -> None:
+    if not isinstance(log, bool):
+        raise SpaceError(f"{name} needs log=True or log=False; got log={log!r:.80}. Correct it.")
     if low >= high:
         hint = "Swap the bounds" if low > high else "Fix the parameter in your code instead"
         raise SpaceError(f"{name} needs low < high; got low={low!r}, high={high!r}. {hint} or use Choice.")
@@ -70,12 +89,16 @@ def _check_range(name: str, low: float, high: float, log: bool) -> None:
         raise SpaceError(
             f"{name} on a log scale needs low > 0; got low={low!r}. Did you mean {min(1e-6, high / 1e6):.0e}?"
         )
+    if log and math.log(low) >= math.log(high):
+        raise SpaceError(
+            f"{name} needs bounds that differ in logarithm; got low={low!r}, high={high!r}. Widen them."
+        )
     if not math.isfinite(high - low):
         raise SpaceError(f"{name} needs a finite width; got low={low!r}, high={high!r}. Use log=True.")
 
 
-def _check_belief(name: str, confidence: float) -> None:
-    if not 0.0 <= confidence < 1.0:
+def _check_belief(name: str, confidence: Any) -> None:
+    if isinstance(confidence, bool) or not isinstance(confidence, int | float) or not 0.0 <= confidence < 1.0:
         raise SpaceError(
             f"{name} needs 0 <= confidence < 1; got {confidence!r}. 0 ignores the guess, 0.5 is a fair guess, 0.9 a strong one."
         )
@@ -110,8 +133,8 @@ class Float:
     confidence: float = 0.5
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "low", float(_number("Float", "low", self.low)))
-        object.__setattr__(self, "high", float(_number("Float", "high", self.high)))
+        object.__setattr__(self, "low", float(_number("Float", "low", self.low)) + 0.0)
+        object.__setattr__(self, "high", float(_number("Float", "high", self.high)) + 0.0)
         _check_range("Float", self.low, self.high, self.log)
         if self.step is not None:
             if self.log:
@@ -123,6 +146,7 @@ class Float:
                 )
             object.__setattr__(self, "step", step)
         _check_belief("Float", self.confidence)
+        object.__setattr__(self, "guess", plain(self.guess))
         if self.guess is not None and not self.contains(self.guess):
             raise SpaceError(
                 f"A guess must lie in the range; got {self.guess!r}, not in [{self.low}, {self.high}]."
@@ -146,10 +170,19 @@ class Float:
         return False
 
     def contains(self, value: Any) -> bool:
-        """Whether ``value`` is a number inside the bounds."""
-        return (
-            isinstance(value, int | float) and not isinstance(value, bool) and self.low <= value <= self.high
-        )
+        """Whether ``value`` is a number inside the bounds, and a whole number of steps from the lower one."""
+        if (
+            not isinstance(value, int | float)
+            or isinstance(value, bool)
+            or not self.low <= value <= self.high
+        ):
+            return False
+        if self.step is None:
+            return True
+        steps = (value - self.low) / self.step
+        # A value typed in decimal need not be the float that adding steps arrives at.
+        slack = 1e-9 + 1e-12 * steps + 1e-15 * max(abs(self.low), abs(self.high)) / self.step
+        return abs(steps - round(steps)) <= slack and round(steps) < self.count
 
     def coder(self) -> Coder:
         """Returns the pair ``(encode, decode)`` between values and codes in [0, 1]."""
@@ -203,7 +236,7 @@ class Int:
                 raise SpaceError(f"Int needs whole numbers; got {field}={value!r}. Use Float for fractions.")
             if abs(value) > 2**53:
                 raise SpaceError(
-                    f"Int needs bounds within 2**53; got {field}={value!r}. Use a smaller range or log=True."
+                    f"Int needs bounds within 2**53; got {field}={value!r}. Use a smaller range, or Float and round it."
                 )
             object.__setattr__(self, field, int(value))
         _check_range("Int", self.low, self.high, self.log)
@@ -213,7 +246,12 @@ class Int:
             )
         if self.log and self.step != 1:
             raise SpaceError("Int needs either log or step; got both. Drop one of them.")
+        # A code in [0, 1] has 53 bits: with more values than this, two of them would share one.
+        if self.count > _EXACT or (self.log and self.high > _EXACT_LOG):
+            most = "high <= 2**45 on a log scale" if self.log else "at most 2**50 values"
+            raise SpaceError(f"Int needs {most}; got [{self.low}, {self.high}]. Use Float and round it.")
         _check_belief("Int", self.confidence)
+        object.__setattr__(self, "guess", plain(self.guess))
         if self.guess is not None and not self.contains(self.guess):
             raise SpaceError(
                 f"A guess must lie in the range; got {self.guess!r}, not in [{self.low}, {self.high}]."
@@ -274,6 +312,27 @@ def _check_options(name: str, options: tuple[Value, ...]) -> None:
         raise SpaceError(f"{name} needs distinct options; got {list(options)!r}. Remove the repeated ones.")
 
 
+def _same_options(a: Any, b: Any) -> bool:
+    """Whether two domains hold the same options and belief; a plain comparison takes True for 1."""
+    return (
+        [_key(o) for o in a.options] == [_key(o) for o in b.options]
+        and (_key(a.guess), a.confidence) == (_key(b.guess), b.confidence)
+    )  # fmt: skip
+
+
+def _branch(option: Any, given: Any) -> Space | None:
+    """The space that opens under an option; None where nothing more is to be chosen."""
+    from tunewright.core.space import Space
+
+    if given is not None and not isinstance(given, Space | Mapping):
+        raise SpaceError(
+            f"An option of Choice opens a Space, a mapping of parameters, or None; got {given!r:.120} under {option!r:.80}. "
+            f"Write {{{option!r:.80}: {{'name': Float(0, 1)}}}}."
+        )
+    space = Space(given) if isinstance(given, Mapping) else given
+    return space if space is not None and space.domains else None
+
+
 def _option_coder(options: tuple[Value, ...]) -> Coder:
     k = len(options)
     where = {_key(o): (i + 0.5) / k for i, o in enumerate(options)}
@@ -305,25 +364,31 @@ class Choice:
     branches: tuple[Space | None, ...] = ()
 
     def __post_init__(self) -> None:
-        from tunewright.core.space import Space
-
         given: Any = self.options
         if isinstance(given, str | bytes) or not isinstance(given, Sequence | Mapping | np.ndarray):
             raise SpaceError(f"Choice needs a list of options; got {given!r}. Write Choice(['a', 'b']).")
         options = tuple(plain(o) for o in given)
         _check_options("Choice", options)
-        branches: tuple[Space | None, ...] = self.branches or (None,) * len(options)
-        if isinstance(given, Mapping):
-            branches = tuple(
-                b if isinstance(b, Space) or b is None else (Space(b) if b else None) for b in given.values()
+        nested = given.values() if isinstance(given, Mapping) else self.branches or (None,) * len(options)
+        if len(nested) != len(options):
+            raise SpaceError(
+                f"Choice needs one branch per option; got {len(nested)} for {len(options)} options. Pass a mapping."
             )
+        branches = tuple(_branch(o, b) for o, b in zip(options, nested, strict=True))
         object.__setattr__(self, "options", options)
         object.__setattr__(self, "branches", branches)
+        object.__setattr__(self, "guess", plain(self.guess))
         _check_belief("Choice", self.confidence)
         if self.guess is not None and not self.contains(self.guess):
             raise SpaceError(
                 f"A guess must be one of the options; got {self.guess!r}, not in {list(options)!r}."
             )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Choice) and _same_options(self, other) and self.branches == other.branches
+
+    def __hash__(self) -> int:
+        return hash((self.options, self.confidence))
 
     @property
     def count(self) -> int:
@@ -379,12 +444,19 @@ class Order:
         if isinstance(given, str | bytes) or not isinstance(given, Sequence | np.ndarray):
             raise SpaceError(f"Order needs a list of values; got {given!r}. Write Order([16, 32, 64]).")
         object.__setattr__(self, "values", tuple(plain(v) for v in given))
+        object.__setattr__(self, "guess", plain(self.guess))
         _check_options("Order", tuple(self.values))
         _check_belief("Order", self.confidence)
         if self.guess is not None and not self.contains(self.guess):
             raise SpaceError(
                 f"A guess must be one of the values; got {self.guess!r}, not in {list(self.values)!r}."
             )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Order) and _same_options(self, other)
+
+    def __hash__(self) -> int:
+        return hash((self.values, self.confidence))
 
     @property
     def options(self) -> tuple[Value, ...]:
@@ -498,7 +570,7 @@ def domain_from_dict(data: Mapping[str, Any]) -> Domain:
     kinds: dict[str, Any] = {"float": Float, "int": Int, "choice": Choice, "order": Order, "bool": Bool}
     fields = dict(data)
     kind = fields.pop("type", None)
-    if kind not in kinds:
+    if not isinstance(kind, str) or kind not in kinds:
         raise SpaceError(
             f"A parameter needs a type out of {', '.join(kinds)}; got {kind!r}. Correct the type."
         )
