@@ -205,9 +205,8 @@ class Link:
 
     def before_fork(self) -> None:
         """Closes the file: SQLite's locks belong to one process, and its memory would say otherwise in the child."""
-        self._write_lock.acquire(timeout=5.0)
-        self._read_lock.acquire(timeout=5.0)
-        if not any(connection.in_transaction for connection in self._connections.values()):
+        quiet = self._write_lock.acquire(timeout=5.0) & self._read_lock.acquire(timeout=5.0)
+        if quiet and not any(connection.in_transaction for connection in self._connections.values()):
             self._hang_up()
 
     def after_fork_in_parent(self) -> None:

@@ -15,6 +15,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from functools import lru_cache
 
 try:
     import fcntl
@@ -141,9 +142,15 @@ def _lock(fd: int, byte: int, *, exclusive: bool) -> None:
 
     Locks of the open file are preferred to those of the process, which vanish when any copy of the file is closed.
     """
-    command = getattr(fcntl, "F_OFD_SETLK", None)
-    if command is not None:
-        kind = fcntl.F_WRLCK if exclusive else fcntl.F_UNLCK
-        fcntl.fcntl(fd, command, struct.pack(_FLOCK, kind, os.SEEK_SET, byte, 1, 0))
+    if _COMMAND is not None:
+        fcntl.fcntl(fd, _COMMAND, _request(byte, exclusive))
     else:  # pragma: no cover - only where open file description locks are missing
         fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB if exclusive else fcntl.LOCK_UN, 1, byte)
+
+
+_COMMAND = getattr(fcntl, "F_OFD_SETLK", None)
+
+
+@lru_cache(maxsize=256)
+def _request(byte: int, exclusive: bool) -> bytes:
+    return struct.pack(_FLOCK, fcntl.F_WRLCK if exclusive else fcntl.F_UNLCK, os.SEEK_SET, byte, 1, 0)

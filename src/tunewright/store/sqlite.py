@@ -289,9 +289,9 @@ class SqliteStore:
             events = _events.decode(b"[" + b",".join([row[3] for row in rows]) + b"]")
         except msgspec.DecodeError:
             events = [self._one(study, row[0], row[3]) for row in rows]
-        name = self._name
+        names = self._names
         return [
-            Record(row[0], row[1], name(connection, row[2]), event)
+            Record(row[0], row[1], names.get(row[2]) or self._name(connection, row[2]), event)
             for row, event in zip(rows, events, strict=True)
         ]
 
