@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from tunewright import catalog
 from tunewright.core.algorithm import Algorithm, describe
 from tunewright.core.constraints import Predicate
-from tunewright.core.declare import Declared
+from tunewright.core.declare import Declared, space_from
 from tunewright.core.problem import Fidelity, Limit, Objective, Problem
 from tunewright.core.space import Space
-from tunewright.errors import ConfigError, StudyMissing
+from tunewright.errors import ConfigError, SpaceConflict, StudyExists, StudyMissing
 from tunewright.run.session import Policy, Session
 from tunewright.store.base import Store, StudyInfo
 from tunewright.store.clock import worker_id
@@ -30,6 +31,20 @@ class Chosen(NamedTuple):
     algorithm: Algorithm[Any] | None
     name: str
     spec: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a caller of ``Study.open`` wants; see there."""
+
+    name: str
+    space: Any
+    objectives: tuple[Objective, ...]
+    fidelity: Fidelity | None
+    limits: dict[str, float]
+    method: str | Algorithm[Any] | None
+    options: Mapping[str, Any] | None
+    seed: int | None
 
 
 def check_name(name: str) -> None:
@@ -64,11 +79,10 @@ def missing(name: str, store: Store) -> StudyMissing:
 
 
 def objectives(minimize: str | Sequence[str], maximize: str | Sequence[str]) -> tuple[Objective, ...]:
-    """The objectives, those to minimise first; ``loss`` when nothing is given."""
+    """The objectives, those to minimise first; none when nothing is given."""
     small = [minimize] if isinstance(minimize, str) else list(minimize)
     large = [maximize] if isinstance(maximize, str) else list(maximize)
-    made = (*(Objective(n) for n in small if n), *(Objective(n, "maximize") for n in large if n))
-    return made or (Objective("loss"),)
+    return (*(Objective(n) for n in small if n), *(Objective(n, "maximize") for n in large if n))
 
 
 def goals(given: Sequence[Objective]) -> str:
@@ -91,19 +105,6 @@ def fidelity(steps: Any) -> Fidelity | None:
     raise ConfigError(
         f"steps must be a whole number or (fewest, full); got {steps!r}. Count the steps of a full training."
     )
-
-
-def problem_of(
-    space: Space,
-    minimize: str | Sequence[str],
-    maximize: str | Sequence[str],
-    steps: Any,
-    limits: Mapping[str, float] | None,
-    seed: int | None,
-) -> Problem:
-    """The problem of a new study."""
-    bounds = tuple(Limit(name, float(upper)) for name, upper in (limits or {}).items())
-    return Problem(space, objectives(minimize, maximize), fidelity(steps), bounds, seed or 0)
 
 
 def method_of(
@@ -173,3 +174,56 @@ def session_of(
         worker=worker or worker_id(),
         policy=policy,
     )
+
+
+def open_study(
+    store: Store, wanted: Request, exist: str, on_change: str, resumable: bool, policy: Policy | None
+) -> tuple[Session, Declared | None]:
+    """Finds or makes a study and brings what was asked for and what is stored into line; see ``Study.open``."""
+    name = wanted.name
+    info = store.find(name)
+    if info is not None and exist == "error":
+        raise StudyExists(
+            f"A new study needs a new name; '{name}' is there already, with {store.last(info.id)} records. "
+            f"Open it with exist='resume', or choose another name."
+        )
+    if info is None and exist == "must":
+        raise missing(name, store)
+    declared = space_from(wanted.space) if wanted.space is not None or info is None else None
+    if info is None:
+        assert declared is not None
+        limits = tuple(Limit(metric, float(upper)) for metric, upper in wanted.limits.items())
+        goal = wanted.objectives or (Objective("loss"),)
+        problem = Problem(declared.space, goal, wanted.fidelity, limits, wanted.seed or 0)
+        chosen = method_of(wanted.method or "auto", wanted.options, problem, resumable)
+        spec = {"problem": problem.to_dict(), **chosen.spec}
+        info = store.create(name, spec, exist_ok=exist != "error")
+    session = session_of(store, info, declared, wanted.method, wanted.options, policy)
+    _reconcile(session, wanted, declared, on_change)
+    return session, declared
+
+
+def _reconcile(session: Session, wanted: Request, declared: Declared | None, on_change: str) -> None:
+    """Says what contradicts the stored study; a changed space becomes a new version of it."""
+    problem, name = session.sync().problem, wanted.name
+    if wanted.objectives and wanted.objectives != problem.objectives:
+        raise ConfigError(
+            f"A study keeps its objectives; '{name}' has {goals(problem.objectives)}, got {goals(wanted.objectives)}. "
+            f"Open it without them, or choose another name."
+        )
+    if wanted.fidelity is not None and wanted.fidelity != problem.fidelity:
+        raise ConfigError(
+            f"A study keeps its steps; '{name}' has {problem.fidelity}, got {wanted.fidelity}. Choose another name."
+        )
+    if wanted.seed is not None and wanted.seed != problem.seed:
+        raise ConfigError(
+            f"A study keeps its seed; '{name}' has {problem.seed}, got {wanted.seed}. Choose another name."
+        )
+    if declared is not None and declared.space.d and declared.space != problem.space:
+        changes = problem.space.diff(declared.space)
+        if on_change == "error":
+            raise SpaceConflict(
+                f"The space must be the one of study '{name}'; it differs: {'; '.join(changes)}. "
+                f"Accept a new version with on_change='version', or choose another name."
+            )
+        session.edit(declared.space)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tunewright import catalog
 from tunewright.core.algorithm import Algorithm
-from tunewright.core.declare import Declared, space_from
+from tunewright.core.declare import Declared
 from tunewright.core.events import Ended, Reported
 from tunewright.core.history import History
 from tunewright.core.problem import Fidelity, Problem
@@ -19,17 +19,8 @@ from tunewright.core.space import Space
 from tunewright.core.trial import Trial
 from tunewright.core.units import seconds, size, whole
 from tunewright.core.values import returned, split
-from tunewright.errors import ConfigError, SpaceConflict, StudyExists, TunewrightError
-from tunewright.opening import (
-    check_name,
-    fidelity,
-    goals,
-    method_of,
-    missing,
-    objectives,
-    problem_of,
-    session_of,
-)
+from tunewright.errors import ConfigError, TunewrightError
+from tunewright.opening import Request, check_name, fidelity, objectives, open_study
 from tunewright.run.driver import Budget, Driver, Summary, Watch, watch_all
 from tunewright.run.executor import Executor, InProcess
 from tunewright.run.heart import Heart
@@ -139,66 +130,22 @@ class Study:
         if in_worker():
             raise EntryReached
         check_name(name)
-        store = open_store(storage)
-        info = store.find(name)
-        if info is not None and exist == "error":
-            raise StudyExists(
-                f"A new study needs a new name; '{name}' is there already, with {store.last(info.id)} records. "
-                f"Open it with exist='resume', or choose another name."
-            )
-        if info is None and exist == "must":
-            raise missing(name, store)
-        declared = space_from(space) if space is not None or info is None else None
-        if info is None:
-            assert declared is not None
-            problem = problem_of(declared.space, minimize, maximize, steps, limits, seed)
-            chosen = method_of(method or "auto", options, problem, resumable)
-            spec = {"problem": problem.to_dict(), **chosen.spec}
-            info = store.create(name, spec, exist_ok=exist != "error")
-        study = cls(session_of(store, info, declared, method, options, policy), declared)
-        study._reconcile(declared, minimize, maximize, steps, seed, on_change)
-        return study
+        request = Request(
+            name,
+            space,
+            objectives(minimize, maximize),
+            fidelity(steps),
+            dict(limits or {}),
+            method,
+            options,
+            seed,
+        )
+        return cls(*open_study(open_store(storage), request, exist, on_change, resumable, policy))
 
     @classmethod
     def exists(cls, name: str, storage: str | os.PathLike[str] | Store | None = None) -> bool:
         """Whether a study of that name is in the store."""
         return open_store(storage).find(name) is not None
-
-    def _reconcile(
-        self,
-        declared: Declared | None,
-        minimize: str | Sequence[str],
-        maximize: str | Sequence[str],
-        steps: int | tuple[int, int] | Fidelity | None,
-        seed: int | None,
-        on_change: str,
-    ) -> None:
-        """Brings what was asked for and what is stored into line, or says why that cannot be."""
-        ledger = self._session.sync()
-        problem = ledger.problem
-        if minimize or maximize:
-            wanted = objectives(minimize, maximize)
-            if wanted != problem.objectives:
-                raise ConfigError(
-                    f"A study keeps its objectives; '{self.name}' has {goals(problem.objectives)}, got {goals(wanted)}. "
-                    f"Open it without them, or choose another name."
-                )
-        if steps is not None and fidelity(steps) != problem.fidelity:
-            raise ConfigError(
-                f"A study keeps its steps; '{self.name}' has {problem.fidelity}, got {fidelity(steps)}. Choose another name."
-            )
-        if seed is not None and seed != problem.seed:
-            raise ConfigError(
-                f"A study keeps its seed; '{self.name}' has {problem.seed}, got {seed}. Choose another name."
-            )
-        if declared is not None and declared.space.d and declared.space != problem.space:
-            changes = problem.space.diff(declared.space)
-            if on_change == "error":
-                raise SpaceConflict(
-                    f"The space must be the one of study '{self.name}'; it differs: {'; '.join(changes)}. "
-                    f"Accept a new version with on_change='version', or choose another name."
-                )
-            self._session.edit(declared.space)
 
     # ------------------------------------------------------------------ running
 
