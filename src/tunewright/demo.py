@@ -41,19 +41,21 @@ class Size:
     """How much the demo does.
 
     Attributes:
+        few: Fewest steps after which the model families can be compared.
         full: Steps of a full training.
         trials: Trials of the search.
         top: Candidates of each search that are re-evaluated.
         seeds: Fresh seeds for each of them.
     """
 
+    few: int
     full: int
     trials: int
     top: int
     seeds: int
 
 
-FULL, QUICK = Size(27, 80, 3, 5), Size(9, 24, 2, 4)
+FULL, QUICK = Size(3, 27, 250, 3, 5), Size(1, 9, 40, 2, 4)
 
 
 @dataclass(slots=True)
@@ -220,7 +222,7 @@ def _open(demo: _Demo, name: str, method: str | Algorithm[Any], seed: int) -> St
         name,
         demo_tasks.space(),
         minimize="error",
-        steps=demo.size.full,
+        steps=(demo.size.few, demo.size.full),
         method=method,
         seed=seed,
         storage=demo.storage,
@@ -293,7 +295,7 @@ def _compare(
     spread = 1.96 * float(np.sqrt(us.test.mean * (1 - us.test.mean) / demo_tasks.TEST_SIZE))
     sentences = [
         f"Winner: trial {winner.number}, {describe(winner.config)}",
-        us.sentence(percent),
+        us.sentence(percent, "error"),
         f"Test error, on {demo_tasks.TEST_SIZE} images that no search saw: {interval(us.test)} over "
         f"{us.test.n} seeds; another test set of that size would move it by about {100 * spread:.1f} points.",
         f"Random search at the same cost ({costs['random']:.1f} s against {costs['tuned']:.1f} s, "
@@ -338,12 +340,17 @@ def _entry(trial: Trial, verdict: Verdict) -> dict[str, Any]:
 
 
 def _verdict(outcome: str, gap: Estimate) -> str:
-    points = f"{100 * gap.mean:+.2f} points [{100 * gap.low:+.2f}, {100 * gap.high:+.2f}]"
-    if outcome == "tuned":
-        return f"The tuned model is better on the same seeds, by {points}."
-    if outcome == "random":
-        return f"Random search won this time: the tuned model is {points} better, that is, worse."
-    return f"No clear difference between the two on the same seeds: {points} in favour of the tuned model."
+    """Who did better on the test part, by how much, and whether that is more than chance."""
+    ahead = "the tuned model" if gap.mean >= 0 else "random search"
+    low, high = sorted((100 * gap.low, 100 * gap.high), key=abs)
+    by = f"{100 * abs(gap.mean):.2f} points"
+    if outcome == "tie":
+        return (
+            f"No clear difference: on the same seeds {ahead} is ahead by {by}, and the 95 % interval of the gap, "
+            f"{100 * gap.low:+.2f} to {100 * gap.high:+.2f}, holds zero."
+        )
+    word = "The tuned model wins" if outcome == "tuned" else "Random search won this time"
+    return f"{word}: on the same seeds {ahead} is better by {by}, 95 % interval {abs(low):.2f} to {abs(high):.2f}."
 
 
 def percent(value: float) -> str:

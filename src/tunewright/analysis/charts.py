@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence, Sized
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -30,7 +31,7 @@ from tunewright.analysis.drawing import (
 from tunewright.analysis.effects import Effect, comparable, effects
 from tunewright.analysis.importance import importance as importances
 from tunewright.analysis.importance import labels, ranking
-from tunewright.core.domains import Choice
+from tunewright.core.domains import Choice, Domain
 from tunewright.core.events import Ended, Interrupted, Paused, Resumed, Started
 from tunewright.core.history import History
 from tunewright.core.problem import Problem
@@ -187,7 +188,7 @@ def slices(study: Charted) -> Figure:
     _, sign, label = _objective(study)
     space, names, groups = study.problem.space, labels(study.problem.space), _Groups(study)
     compared, curves = comparable(history), {e.column: e for e in effects(history)}
-    y = values_axis(label, history.loss[rows] * sign)
+    y = replace(values_axis(label, history.loss[rows] * sign), label="")
     panels = []
     for j, column in enumerate(space.columns):
         here = rows[~np.isnan(history.codes[rows, j])]
@@ -196,7 +197,7 @@ def slices(study: Charted) -> Figure:
         here = here[_thin(len(here))]
         marks: list[Mark] = []
         if j in curves:
-            marks.extend(_effect_marks(curves[j], y, sign))
+            marks.extend(_effect_marks(curves[j], y, sign, column.domain))
         x = domain_axis("", column.domain)
         points = np.column_stack([x.at(history.codes[here, j]), y.at(history.loss[here] * sign)])
         styles = [f"{groups.style(study.trials[i])}{'' if compared[i] else ' hollow'}" for i in here]
@@ -206,7 +207,8 @@ def slices(study: Charted) -> Figure:
     return Figure(
         "slice",
         "Each parameter on its own",
-        "Each point is a trial; the line is the average over the trials trained longest and the band its 90 % interval.",
+        f"Each point is a trial, its height the {label}; the line is the average over the trials trained longest and "
+        "the band its 90 % interval.",
         _slice_insight(curves, sign, study),
         tuple(panels),
         (*legend, ("ink", "average")),
@@ -216,10 +218,20 @@ def slices(study: Charted) -> Figure:
     )
 
 
-def _effect_marks(effect: Effect, y: Axis, sign: float) -> list[Mark]:
-    low, high = sorted((effect.low * sign, effect.high * sign), key=lambda a: float(a.sum()))
-    mean = Line(np.column_stack([effect.codes, y.at(effect.mean * sign)]), "ink")
-    return [Band(effect.codes, y.at(low), y.at(high), "ink"), mean]
+def _effect_marks(effect: Effect, y: Axis, sign: float, domain: Domain) -> list[Mark]:
+    """The average with its band; a stroke per option where options have nothing between them."""
+    low, high = (effect.low, effect.high) if sign > 0 else (-effect.high, -effect.low)
+    mean = y.at(effect.mean * sign)
+    if not domain.categorical:
+        line = Line(np.column_stack([effect.codes, mean]), "ink")
+        return [Band(effect.codes, y.at(low), y.at(high), "ink"), line]
+    marks: list[Mark] = []
+    half = 0.3 / max(domain.levels, 1)
+    for place, middle, below, above in zip(effect.codes, mean, y.at(low), y.at(high), strict=True):
+        ends = np.array([place - half, place + half])
+        marks.append(Band(ends, np.full(2, below), np.full(2, above), "ink"))
+        marks.append(Line(np.column_stack([ends, np.full(2, middle)]), "ink"))
+    return marks
 
 
 def _at(effect: Effect, study: Charted) -> str:

@@ -27,6 +27,7 @@ STYLE = (
 @media (prefers-color-scheme:dark){.tw{--ink:#e7ebf2;--soft:#a4afbf;--line:#3a4352;--grid:#2a313d;--card:#1b212b;
 --s0:#63b3f4;--s1:#f2a65a;--s2:#4cc9a0;--s3:#e393c4;--s4:#a3a3ff;--s5:#d8c64c;--good:#63b3f4;--bad:#ff8a80;--faint:#7d8899}}
 .tw text{font:12px system-ui,-apple-system,"Segoe UI",sans-serif;fill:var(--soft)}
+.tw .halo{paint-order:stroke;stroke:var(--card);stroke-width:4px;stroke-linejoin:round}
 .tw .strong{fill:var(--ink);font-weight:600}.tw .grid{stroke:var(--grid)}.tw .axis{stroke:var(--line)}
 .tw .l{fill:none;stroke:currentColor;stroke-width:2;stroke-linejoin:round}.tw .thin{stroke-width:1;opacity:.55}
 .tw .dash{stroke-dasharray:4 3}.tw .d{fill:currentColor;fill-opacity:.75;stroke:var(--card);stroke-width:.6}
@@ -336,11 +337,14 @@ def _panel(panel: Panel, left: float, top: float, width: float, y_chars: int) ->
     """SVG of one panel and its bottom edge."""
     head = 20 if panel.title else 0
     gutter = max(30.0, y_chars * CHAR + 12)
-    frame = _Frame(left + gutter, top + head + 16, width - gutter - 12, float(panel.height))
+    frame = _Frame(
+        left + gutter, top + head + (16 if panel.y.label else 4), width - gutter - 12, float(panel.height)
+    )
     out = []
     if panel.title:
         out.append(_text(left, top + 13, shorten(panel.title, int(width / CHAR)), style="strong"))
-    out.append(_text(left, top + head + 9, shorten(panel.y.label, int(width / CHAR))))
+    if panel.y.label:
+        out.append(_text(left, top + head + 9, shorten(panel.y.label, int(width / CHAR))))
     bottom = frame.y(0)
     for position, text in panel.y.ticks:
         y = frame.y(position)
@@ -363,33 +367,32 @@ def _panel(panel: Panel, left: float, top: float, width: float, y_chars: int) ->
 
 
 def _rows(rows: Rows, top: float, width: float) -> tuple[str, float]:
-    """SVG of parallel coordinates and their bottom edge."""
-    gap, left, right = 46.0, 34.0, width - 14
-    unused = 10.0
-    out = []
+    """SVG of parallel coordinates and their bottom edge; names stand left of the axes where there is room."""
+    beside = width >= 500
+    names = 118.0 if beside else 8.0
+    gap, left, right = (36.0, names + 34, width - 14) if beside else (50.0, names + 26, width - 10)
+    first = top + (12 if beside else 26)
+    rules, texts, lines = [], [], []
     for i, axis in enumerate(rows.axes):
-        y = top + 20 + i * gap
-        out.append(f'<path class="axis" d="M{_f(left)} {_f(y)}H{_f(right)}"/>')
-        span = right - left
-        for position, text in _spaced(axis.ticks, span):
-            x = left + position * span
-            out.append(f'<path class="axis" d="M{_f(x)} {_f(y - 3)}v6"/>')
-            anchor = "end" if position > 0.97 else "start" if position < 0.03 else "middle"
-            out.append(_text(x, y + 15, shorten(text, 18), anchor))
+        y = first + i * gap
+        rules.append(f'<path class="axis" d="M{_f(left)} {_f(y)}H{_f(right)}"/>')
+        for position, text in _spaced(axis.ticks, right - left):
+            x = left + position * (right - left)
+            rules.append(f'<path class="axis" d="M{_f(x)} {_f(y - 3)}v6"/>')
+            texts.append(_text(x, y + 15, shorten(text, 18), "middle", "halo"))
+        most = int((names if beside else width) / CHAR) - 1
+        name = shorten(axis.label, most)
+        texts.append(
+            _text(0, y + 4, name, style="strong halo")
+            if beside
+            else _text(left, y - 7, name, style="strong halo")
+        )
     for line, style, tip in zip(rows.lines, rows.styles, rows.tips, strict=True):
         points = [
-            (unused if u != u else left + u * (right - left), top + 20 + i * gap) for i, u in enumerate(line)
+            (names if u != u else left + u * (right - left), first + i * gap) for i, u in enumerate(line)
         ]
-        out.append(f'<path class="l {style}" d="{_path(points)}">{_title(tip)}</path>')
-    for i, axis in enumerate(rows.axes):
-        y = top + 20 + i * gap
-        text = shorten(axis.label, int((width - 60) / CHAR))
-        size = f'width="{_f(len(text) * 7 + 8)}" height="15"'
-        out.append(
-            f'<rect x="{_f(left - 4)}" y="{_f(y - 18)}" {size} fill="var(--card)" fill-opacity=".82"/>'
-        )
-        out.append(_text(left, y - 6, text, style="strong"))
-    return "".join(out), top + 20 + len(rows.axes) * gap - 14
+        lines.append(f'<path class="l {style}" d="{_path(points)}">{_title(tip)}</path>')
+    return "".join([*rules, *lines, *texts]), first + len(rows.axes) * gap - 12
 
 
 def _legend(entries: Sequence[tuple[str, str]], width: float) -> tuple[str, float]:

@@ -16,11 +16,11 @@ __all__ = ["KINDS", "Figure", "figure", "save", "svg"]
 KINDS: dict[str, Callable[[Charted], Figure]] = {
     "history": charts.history,
     "importance": charts.importance,
-    "parallel": charts.parallel,
-    "slice": charts.slices,
     "curves": charts.curves,
     "timeline": charts.timeline,
     "pareto": charts.pareto,
+    "parallel": charts.parallel,
+    "slice": charts.slices,
 }
 
 

@@ -13,7 +13,7 @@ from tunewright.core.trial import FAILURES, Trial
 from tunewright.errors import ConfigError
 
 _WIDE, _HALF, _NARROW = 1060, 560, 330
-_FULL_WIDTH = ("slice",)
+_FULL_WIDTH = ("slice", "parallel", "pareto")
 _TOP = 10
 _PAGE = """
 :root{color-scheme:light dark;--page:#f5f6f8}@media (prefers-color-scheme:dark){:root{--page:#12161c}}
@@ -106,7 +106,7 @@ def _facts(study: Charted) -> str:
     if study.problem.fidelity is not None and study.trials:
         whole = study.problem.fidelity.high * len(study.trials)
         facts.append((f"{steps:,}", f"steps, {steps / whole:.0%} of training all fully"))
-    cost = sum(t.cost or sum(r.cost or 0.0 for r in t.reports) for t in study.trials)
+    cost = sum(sum(r.cost or 0.0 for r in t.reports) or t.cost or 0.0 for t in study.trials)
     if cost:
         facts.append((number(cost), "total cost, in seconds unless you report another unit"))
     return (

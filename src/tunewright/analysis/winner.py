@@ -84,16 +84,17 @@ class Verdict:
         """The JSON form."""
         return asdict(self)
 
-    def sentence(self, unit: Callable[[float], str] = "{:.4g}".format) -> str:
+    def sentence(self, unit: Callable[[float], str] = "{:.4g}".format, name: str = "loss") -> str:
         """The verdict in words.
 
         Args:
             unit: Turns a loss into text.
+            name: What the loss is called.
         """
         k, n = len(self.loss), self.loss[0].n
         best = self.loss[self.index]
         text = (
-            f"Re-evaluated on {n} fresh seeds, it has the lowest mean loss of {k} candidates in "
+            f"Re-evaluated on {n} fresh seeds, it has the lowest mean {name} of {k} candidates in "
             f"{self.confidence:.0%} of bootstrap resamples: {unit(best.mean)} "
             f"[{unit(best.low)}, {unit(best.high)}]. "
         )
