@@ -47,7 +47,7 @@ class Request:
     seed: int | None
 
 
-def check_name(name: str) -> None:
+def check_name(name: object) -> None:
     """Refuses names that cannot be shown or stored.
 
     Raises:

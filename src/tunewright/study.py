@@ -79,6 +79,7 @@ class Study:
         self._session = session
         self._declared = declared
         self._heart: Heart | None = None
+        self._owns_store = False
 
     @classmethod
     def open(
@@ -140,7 +141,10 @@ class Study:
             options,
             seed,
         )
-        return cls(*open_study(open_store(storage), request, exist, on_change, resumable, policy))
+        session, declared = open_study(open_store(storage), request, exist, on_change, resumable, policy)
+        study = cls(session, declared)
+        study._owns_store = storage is None or isinstance(storage, str | os.PathLike)
+        return study
 
     @classmethod
     def exists(cls, name: str, storage: str | os.PathLike[str] | Store | None = None) -> bool:
@@ -236,10 +240,19 @@ class Study:
         """Puts the defaults of the space or of the function first in the queue of a new study."""
         if not callable(train):
             raise ConfigError(f"run needs a training function; got {train!r:.80}. Pass the function itself.")
+        self._need_method()
         ledger = self._session.sync()
         defaults = self._declared.defaults if self._declared is not None else {}
         if defaults and not ledger.trials and not ledger.queue:
             self._session.enqueue(defaults, key="defaults", by="defaults")
+
+    def _need_method(self) -> None:
+        """A study made with an algorithm of the user's own needs it again to take decisions."""
+        if self._session.algorithm is None:
+            raise ConfigError(
+                f"Study '{self.name}' takes decisions by a method of its own, '{self.method}'; it was opened without. "
+                f"Pass it again: Study.open(..., method=...)."
+            )
 
     def _loss_of(self, target: float | None) -> float | None:
         if target is None:
@@ -250,6 +263,7 @@ class Study:
 
     def ask(self) -> Asked | None:
         """The next trial to train, or None when there is none now: the method waits for results, or is finished."""
+        self._need_method()
         trial = self._session.ask()
         if trial is None:
             return None
@@ -505,6 +519,8 @@ class Study:
             self._heart.stop()
             self._heart = None
         self._session.close()
+        if self._owns_store:
+            self._session.store.close()
 
     def __enter__(self) -> Study:
         return self

@@ -431,6 +431,8 @@ def test_an_algorithm_of_ones_own_decides_and_finishes(tmp_path: Path) -> None:
     reader = open_(tmp_path, method=None)
     assert reader.method == "own"
     assert reader.replay().skipped == 5
+    with pytest.raises(ConfigError, match="a method of its own, 'own'; it was opened without"):
+        reader.run(train, trials=50, **quiet())
     assert study.replay().verified == 5
 
 
@@ -456,3 +458,43 @@ def test_steps_pause_and_resume_from_the_checkpoint(tmp_path: Path) -> None:
     assert [r.step for r in study.trials[1].reports] == [1, 2, 3, 4, 5, 6]
     assert study.best.metrics == {"loss": 1 / 21}
     assert study.replay().verified == 2
+
+
+def test_a_handle_survives_a_fork(tmp_path: Path) -> None:
+    import os
+
+    study = open_(tmp_path)
+    first = study.ask()
+    assert first is not None
+    children = []
+    for _ in range(3):
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                for _ in range(5):
+                    asked = study.ask()
+                    assert asked is not None
+                    asked.tell(train(**asked.params))
+                code = 0
+            finally:
+                os._exit(code)
+        children.append(pid)
+    assert [os.waitstatus_to_exitcode(os.waitpid(p, 0)[1]) for p in children] == [0, 0, 0]
+    first.tell(1.0)
+    assert study.counts == {"completed": 16}
+    assert len({t.params["x"] for t in study.trials}) == 16
+    assert len({t.worker for t in study.trials}) == 4
+    assert study.replay().verified == 16
+
+
+def test_closing_a_study_closes_the_store_it_opened_but_not_one_it_was_given(tmp_path: Path) -> None:
+    from tunewright.store.urls import open_store
+
+    store = open_store(tmp_path / "studies.db")
+    with tw.Study.open("a", SPACE, storage=store) as study:
+        study.enqueue({"x": 0.5})
+    assert store.find("a") is not None
+    with open_(tmp_path, name="b") as study:
+        study.run(train, trials=2, **quiet())
+    store.close()

@@ -79,7 +79,6 @@ class _Flight:
 
     segment: Segment
     began: float
-    cost: float
 
 
 Watch = Callable[[Event, Session], None]
@@ -198,7 +197,7 @@ class Driver:
             seed=int(generator(problem.seed, trial.id, 3).integers(2**31)),
             attempt=trial.attempts,
         )
-        self._flights[trial.id] = _Flight(segment, time.monotonic(), _spent(trial))
+        self._flights[trial.id] = _Flight(segment, time.monotonic())
         self._heart.hold(trial.id, trial.token)
         self._tell(trial.start)
         self.executor.submit(segment)
@@ -277,7 +276,8 @@ class Driver:
         if flight is None or flight.segment.token != message.token:
             return
         trial = self.session.ledger.trials[message.trial]
-        cost = flight.cost + (message.cost if message.cost is not None else time.monotonic() - flight.began)
+        wall = message.cost if message.cost is not None else time.monotonic() - flight.began
+        cost = _spent(trial) or wall
         for event in self._endings(message, trial, cost):
             self.session.record(event)
             self._tell(event)
@@ -446,7 +446,7 @@ class Driver:
 
 
 def _spent(trial: Trial) -> float:
-    """Cost of a trial's earlier segments, as far as its reports tell."""
+    """Cost of a trial as its reports tell, all segments together; 0 when they say nothing about cost."""
     return sum(r.cost for r in trial.reports if r.cost is not None)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from types import TracebackType
 
@@ -22,6 +23,7 @@ class Heart:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._held: dict[int, int] = {}
+        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._done = threading.Event()
         self._thread: threading.Thread | None = None
@@ -31,6 +33,9 @@ class Heart:
         """Starts renewing the lease of an attempt."""
         with self._lock:
             self._held[trial] = token
+            if self._pid != os.getpid():
+                # Threads do not survive a fork, and the parent keeps renewing what was its own.
+                self._thread, self._pid, self._held = None, os.getpid(), {trial: token}
             if self._thread is None and self._session.store.durable:
                 self._thread = threading.Thread(target=self._beat, name="tunewright-heart", daemon=True)
                 self._thread.start()

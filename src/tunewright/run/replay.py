@@ -127,6 +127,7 @@ def _verify(
         mind.state = mind.algorithm.tell(mind.state, news[mind.told : upto])
         mind.told = upto
     opens = any(isinstance(d, Started | Resumed) for d in decisions)
+    actions: tuple[Action, ...] = ()
     for slots in (1,) if opens else (0, 1):
         actions = mind.algorithm.ask(mind.state, slots, generator(problem.seed, counts[basis]))
         if _agree(actions, decisions):

@@ -8,6 +8,7 @@ outside it, guarded by an advisory lock, and their decision is accepted only if 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ from tunewright.core.space import Space
 from tunewright.core.trial import Ledger, Trial
 from tunewright.errors import AlgorithmError, ConflictError
 from tunewright.store.base import Lease, Store, StudyInfo
+from tunewright.store.clock import worker_id
 
 log = logging.getLogger(__name__)
 _SNAPSHOT_EVERY = 20_000
@@ -86,7 +88,7 @@ class Session:
         self.info = info
         self.algorithm = algorithm
         self.method = method
-        self.worker = worker
+        self._worker, self._pid = worker, os.getpid()
         self.policy = policy or Policy()
         self.lock = threading.RLock()
         self._problem = problem
@@ -103,6 +105,13 @@ class Session:
             ledger = Ledger(self._problem)
         self._kept_at = ledger.cursor
         return ledger
+
+    @property
+    def worker(self) -> str:
+        """Who this process is; a forked child is somebody else than its parent."""
+        if self._pid != os.getpid():
+            self._worker, self._pid = worker_id(), os.getpid()
+        return self._worker
 
     @property
     def origin(self) -> Problem:

@@ -106,13 +106,14 @@ def _mark(state: RandomState, config: dict[str, object]) -> None:
             state.left = max(0, state.left - 1)
 
 
-def _unseen(
-    space: Space, seen: set[bytes], chosen: set[bytes], rng: np.random.Generator
-) -> Codes:
+def _unseen(space: Space, seen: set[bytes], chosen: set[bytes], rng: np.random.Generator) -> Codes:
     """A configuration not tried yet: by luck while most are left, by listing them when few are."""
+    codes: Codes
     for codes in space.sample(rng, _TRIES):
         key = codes.tobytes()
         if key not in seen and key not in chosen:
             return codes
-    left: list[Codes] = [c for c in space.grid(limit=_FINITE) if c.tobytes() not in seen and c.tobytes() not in chosen]
+    left: list[Codes] = [
+        c for c in space.grid(limit=_FINITE) if c.tobytes() not in seen and c.tobytes() not in chosen
+    ]
     return left[int(rng.integers(len(left)))]
