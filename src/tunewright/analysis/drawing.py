@@ -338,7 +338,7 @@ def _panel(panel: Panel, left: float, top: float, width: float, y_chars: int) ->
     head = 20 if panel.title else 0
     gutter = max(30.0, y_chars * CHAR + 12)
     frame = _Frame(
-        left + gutter, top + head + (16 if panel.y.label else 4), width - gutter - 12, float(panel.height)
+        left + gutter, top + head + (24 if panel.y.label else 6), width - gutter - 12, float(panel.height)
     )
     out = []
     if panel.title:
