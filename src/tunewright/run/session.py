@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -42,6 +43,7 @@ from tunewright.store.clock import worker_id
 log = logging.getLogger(__name__)
 _SNAPSHOT_EVERY = 20_000
 _FILL, _RETRIES = 7, 50
+_STALE = 0.25
 Plan = tuple[int, int, tuple[Action, ...]]
 
 
@@ -95,6 +97,7 @@ class Session:
         self._state: Any = None
         self._untold: list[Event] | None = None
         self._kept_at = 0
+        self._synced = 0.0
         self.exhausted = False
         self.ledger = self._open()
 
@@ -121,6 +124,7 @@ class Session:
     def sync(self) -> Ledger:
         """Folds what is new in the log and returns the ledger."""
         with self.lock:
+            self._synced = time.monotonic()
             self._fold(self.store.read(self.info.id, self.ledger.cursor))
             if self.ledger.cursor - self._kept_at > max(_SNAPSHOT_EVERY, self._kept_at // 2):
                 self.keep()
@@ -189,7 +193,9 @@ class Session:
 
     def _ask(self, slots: int, limit: int | None) -> Trial | None:
         with self.lock:
-            self.sync()
+            # What piled up is folded before the exclusive transaction begins, so that it stays short.
+            if getattr(self.algorithm, "deliberate", False) or time.monotonic() - self._synced > _STALE:
+                self.sync()
             for attempt in range(_RETRIES):
                 plan = self._plan(slots, limit) if getattr(self.algorithm, "deliberate", False) else None
                 if attempt >= _RETRIES // 2:
