@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tunewright.core.constraints import Predicate, Range
+from tunewright.core.constraints import Constraint, Forbidden, Linear, Predicate, Range
 from tunewright.core.domains import Bool, Choice, Codes, Domain, Float, Int, Order, plain
 from tunewright.errors import SpaceError
 
@@ -99,67 +100,169 @@ def checked_domain(name: str, domain: Any) -> Domain:
 
 def meant(name: str, known: Iterable[str]) -> str:
     """A hint at the known name nearest to a mistyped one, or nothing."""
-    close = difflib.get_close_matches(name, list(known), 1)
+    close = difflib.get_close_matches(str(name), list(known), 1)
     return f" Did you mean '{close[0]}'?" if close else ""
 
 
-def predicate(test: Any) -> Predicate:
+def checked_constraints(forbidden: Any, constraints: Any) -> tuple[Constraint, ...]:
+    """The constraints of a space from what the user gave; functions of the same name get a number each.
+
+    Raises:
+        SpaceError: If one of them is something else.
+    """
+    made: list[Constraint] = []
+    for combination in forbidden:
+        if not isinstance(combination, Mapping) or not combination:
+            raise SpaceError(
+                f"A forbidden combination must map names to values; got {combination!r:.120}. Write {{'name': value}}."
+            )
+        made.append(Forbidden({k: _plain_values(v) for k, v in combination.items()}))
+    labels: dict[str, int] = {}
+    for given in constraints:
+        constraint = given if isinstance(given, Linear | Forbidden | Predicate) else _predicate(given)
+        if isinstance(constraint, Predicate):
+            count = labels[constraint.label] = labels.get(constraint.label, 0) + 1
+            if count > 1:
+                constraint = Predicate(f"{constraint.label}#{count}", constraint.test)
+        made.append(constraint)
+    return tuple(made)
+
+
+def _predicate(test: Any) -> Predicate:
     """Wraps a function of the configuration as a constraint."""
     if not callable(test):
         raise SpaceError(f"A constraint must be Linear or a function of the configuration; got {test!r}.")
     return Predicate(f"{getattr(test, '__module__', '?')}:{getattr(test, '__qualname__', repr(test))}", test)
 
 
-def plain_values(combination: Mapping[str, Any]) -> dict[str, Any]:
-    """Plain values of a forbidden combination."""
-    return {
-        k: tuple(plain(x) for x in v) if isinstance(v, list | tuple | set) else plain(v)
-        for k, v in combination.items()
-    }
+def _plain_values(value: Any) -> Any:
+    """A plain value, or a tuple of them in an order that does not depend on the process."""
+    if isinstance(value, set | frozenset):
+        return tuple(sorted(map(plain, value), key=lambda o: (type(o).__name__, str(o))))
+    return tuple(plain(x) for x in value) if isinstance(value, list | tuple) else plain(value)
 
 
-def lay_out(space: Space, prefix: str, gates: tuple[Gate, ...], columns: list[Column]) -> None:
-    """Appends the columns of a space and of the spaces nested in it, parents before children."""
-    known = {c.name for c in columns}
+def check_names(constraint: Constraint, columns: Iterable[Column]) -> None:
+    """Refuses a constraint on parameters that do not exist or that cannot have the values it speaks of.
+
+    Raises:
+        SpaceError: Naming the parameter.
+    """
+    known: dict[str, list[Domain]] = {}
+    for column in columns:
+        known.setdefault(column.name, []).append(column.domain)
+    for name in constraint.names:
+        if name not in known:
+            raise SpaceError(
+                f"A constraint must name parameters of the space; got '{name}'.{meant(name, known)}"
+            )
+        if isinstance(constraint, Linear):
+            for domain in known[name]:
+                if not all(isinstance(v, int | float) for v in getattr(domain, "options", ())):
+                    raise SpaceError(
+                        f"A Linear constraint needs numbers; '{name}' is {describe(domain)}. Use forbidden or a function."
+                    )
+        elif isinstance(constraint, Forbidden):
+            value = constraint.values[name]
+            for v in value if isinstance(value, tuple) else (value,):
+                if not any(_may_be(domain, v) for domain in known[name]):
+                    raise SpaceError(
+                        f"A forbidden combination must name possible values; '{name}' is {describe(known[name][0])}; got {v!r}."
+                    )
+
+
+def _may_be(domain: Domain, value: Any) -> bool:
+    """Whether a parameter can have this value; a range may have been narrowed since the rule was made."""
+    if isinstance(domain, Float | Int):
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return any(value == o and isinstance(value, bool) == isinstance(o, bool) for o in domain.options)
+
+
+def checked_conditions(when: Any) -> dict[str, dict[str, Any]]:
+    """Conditions with plain values; several values become a list.
+
+    Raises:
+        SpaceError: If they are not a mapping from name to mapping.
+    """
+    if when is not None and not isinstance(when, Mapping):
+        raise SpaceError(
+            f"when must map names to conditions; got {when!r:.120}. Write {{'child': {{'parent': value}}}}."
+        )
+    out: dict[str, dict[str, Any]] = {}
+    for name, conditions in (when or {}).items():
+        if not isinstance(conditions, Mapping):
+            raise SpaceError(
+                f"A condition must map an earlier parameter to its values; '{name}' has {conditions!r:.120}. "
+                f"Write {{'{name}': {{'parent': value}}}}."
+            )
+        if conditions:
+            out[name] = {p: v if isinstance(v, Range) else _plain_condition(v) for p, v in conditions.items()}
+    return out
+
+
+def _plain_condition(value: Any) -> Any:
+    values = _plain_values(value)
+    return list(values) if isinstance(values, tuple) else values
+
+
+def lay_out(space: Space, prefix: str, columns: list[Column], taken: Set[str] = frozenset()) -> set[str]:
+    """Appends the columns of a space and of the spaces nested in it, parents before children.
+
+    Args:
+        space: The space.
+        prefix: Path of the branch it lies in.
+        columns: Where to append.
+        taken: Names that can be active together with this space.
+
+    Returns:
+        The names of all its columns.
+
+    Raises:
+        SpaceError: If two parameters that can be active together share a name, or a condition cannot be used.
+    """
+    for name in space.domains:
+        _check_free(name, taken)
     for name in space.when:
         if name not in space.domains:
             raise SpaceError(
                 f"A condition must be on a parameter of the space; got '{name}'.{meant(name, space.domains)}"
             )
     here: dict[str, int] = {}
+    busy = set(taken) | set(space.domains)
+    mine = set(space.domains)
     for name, domain in space.domains.items():
-        if name in known:
-            raise SpaceError(
-                f"Parameter names must be distinct where both can be active; got '{name}' twice. Rename one."
-            )
-        own = gates + tuple(
-            _gate(space, name, p, v, here, columns) for p, v in space.when.get(name, {}).items()
-        )
-        here[name] = index = len(columns)
-        columns.append(Column(name, prefix + name, domain, own))
+        gates = tuple(_gate(space, name, p, v, here, columns) for p, v in space.when.get(name, {}).items())
+        here[name] = len(columns)
+        columns.append(Column(name, prefix + name, domain, gates))
         if isinstance(domain, Choice):
-            _lay_out_branches(domain, prefix + name, index, own, columns, set(space.domains) | known)
+            nested = _lay_out_branches(domain, prefix + name, columns, busy)
+            busy |= nested
+            mine |= nested
+    return mine
 
 
-def _lay_out_branches(
-    choice: Choice, path: str, index: int, gates: tuple[Gate, ...], columns: list[Column], taken: set[str]
-) -> None:
-    k = len(choice.options)
+def _check_free(name: str, taken: Set[str]) -> None:
+    if name in taken:
+        raise SpaceError(
+            f"Parameter names must be distinct where both can be active; got '{name}' twice. Rename one."
+        )
+
+
+def _lay_out_branches(choice: Choice, path: str, columns: list[Column], taken: Set[str]) -> set[str]:
+    """The branches of the choice in the last column; only one of them is active, so they may share names."""
+    index, k = len(columns) - 1, len(choice.options)
+    names: set[str] = set()
     for level, branch in enumerate(choice.branches):
         if branch is None:
             continue
-        for name in branch.domains:
-            if name in taken:
-                raise SpaceError(
-                    f"Parameter names must be distinct where both can be active; got '{name}' twice. Rename one."
-                )
         gate = Gate(index, frozenset((level,)), 0.0, float(k))
         nested: list[Column] = []
         offset = len(columns)
-        lay_out(branch, f"{path}={choice.options[level]}/", (), nested)
+        names |= lay_out(branch, f"{path}={choice.options[level]}/", nested, taken)
         for column in nested:
             moved = tuple(g._replace(column=g.column + offset) for g in column.gates)
-            columns.append(column._replace(gates=(gate, *moved) if not moved else moved + (gate,)))
+            columns.append(column._replace(gates=(*moved, gate)))
+    return names
 
 
 def _gate(
@@ -175,16 +278,23 @@ def _gate(
             f"A condition must name a parameter of the space; '{name}' depends on '{parent}'.{meant(parent, space.domains)}"
         )
     domain = columns[here[parent]].domain
-    encode, _ = domain.coder()
     if isinstance(value, Range):
         if isinstance(domain, Choice | Order | Bool):
             raise SpaceError(
                 f"A Range condition needs a number; '{parent}' is {describe(domain)}. List its values instead."
             )
-        low = -np.inf if value.low is None or value.low <= domain.low else encode(value.low) - 1e-12
-        high = np.inf if value.high is None or value.high >= domain.high else encode(value.high) + 1e-12
-        return Gate(here[parent], None, float(low), float(high))
-    values = tuple(value) if isinstance(value, list | tuple | set | frozenset) else (value,)
+        gate = _range_gate(here[parent], domain, value)
+    else:
+        gate = _values_gate(here[parent], parent, domain, value if isinstance(value, list) else [value])
+    if gate.allowed == frozenset() or gate.high < 0 or gate.low > 1 or gate.low > gate.high:
+        raise SpaceError(
+            f"A condition must be possible; '{name}' depends on {value!r}, which '{parent}', {describe(domain)}, never is. "
+            f"Correct the condition."
+        )
+    return gate
+
+
+def _values_gate(column: int, parent: str, domain: Domain, values: list[Any]) -> Gate:
     for v in values:
         if not domain.contains(v):
             raise SpaceError(
@@ -192,10 +302,41 @@ def _gate(
             )
     if isinstance(domain, Float) or domain.levels == 0:
         raise SpaceError(
-            f"A condition on the number '{parent}' needs a Range; got {value!r}. Write Range(low, high)."
+            f"A condition on the number '{parent}' needs a Range; got {values!r}. Write Range(low, high)."
         )
+    encode, _ = domain.coder()
     k = domain.levels
-    return Gate(here[parent], frozenset(min(int(encode(v) * k), k - 1) for v in values), 0.0, float(k))
+    return Gate(column, frozenset(min(int(encode(v) * k), k - 1) for v in values), 0.0, float(k))
+
+
+def _range_gate(column: int, domain: Float | Int, wanted: Range) -> Gate:
+    """The gate of a range of numbers; it agrees with the decoded value for every code, not only for bin centres."""
+    encode, decode = domain.coder()
+    k = domain.levels
+    if k:
+        values = [decode((i + 0.5) / k) for i in range(k)]
+        # A bound typed in decimal need not be the float that adding steps arrives at.
+        slack = 0.0 if isinstance(domain, Int) else 1e-9 * (domain.step or 0.0)
+        fits = frozenset(i for i, v in enumerate(values) if wanted.holds(v, slack))
+        return Gate(column, fits, 0.0, float(k))
+    low, high = wanted.low, wanted.high
+    above = -np.inf if low is None or low <= domain.low else _edge(domain, encode, low, upper=False)
+    below = np.inf if high is None or high >= domain.high else _edge(domain, encode, high, upper=True)
+    return Gate(column, None, float(above), float(below))
+
+
+def _edge(domain: Float | Int, encode: Callable[[Any], float], bound: float, *, upper: bool) -> float:
+    """Code at which a number with too many values to list, or a continuous one, crosses a bound."""
+    sign = 1.0 if upper else -1.0
+    if isinstance(domain, Float) and domain.step is None:
+        if not domain.low <= bound <= domain.high:
+            return -np.inf if upper else np.inf
+        return encode(bound) + sign * 1e-12
+    if isinstance(domain, Int) and domain.log:
+        whole = math.floor(bound) if upper else math.ceil(bound)
+        return encode(max(whole + sign * 0.5, domain.low - 0.5))
+    steps = (bound - domain.low) / (domain.step or 1)
+    return (math.floor(steps + 1e-9) + 1 if upper else math.ceil(steps - 1e-9)) / domain.count
 
 
 def grid_values(domain: Domain, resolution: int) -> Codes:
@@ -203,6 +344,8 @@ def grid_values(domain: Domain, resolution: int) -> Codes:
     encode, decode = domain.coder()
     if domain.levels:
         return (np.arange(domain.levels) + 0.5) / domain.levels
+    if isinstance(domain, Int) and domain.count <= resolution:
+        return np.array([encode(v) for v in range(domain.low, domain.high + 1, domain.step)])
     codes = np.linspace(0.0, 1.0, resolution)
     values = list(dict.fromkeys(decode(float(u)) for u in codes))
     return np.array([encode(v) for v in values])
@@ -223,11 +366,28 @@ def describe(domain: Domain) -> str:
     return f"one of {shown}" + (" in this order" if isinstance(domain, Order) else "")
 
 
+def changes(path: str, was: Domain, now: Domain) -> list[str]:
+    """Says in plain lines what changes from one domain to another, branches left aside; empty when nothing does."""
+    old, new = describe(was), describe(now)
+    if old != new:
+        return [f"~ {path}: {old} -> {new}"]
+    if isinstance(was, Choice | Order) and isinstance(now, Choice | Order):
+        a, b = [repr(o) for o in was.options], [repr(o) for o in now.options]
+        if a != b:
+            gone, added = [o for o in a if o not in b], [o for o in b if o not in a]
+            if not gone and not added:
+                return [f"~ {path}: order of the options changed"]
+            parts = [f"without {', '.join(gone[:8])}"] if gone else []
+            parts += [f"with {', '.join(added[:8])}"] if added else []
+            return [f"~ {path}: {' and '.join(parts)}"]
+    if repr((was.guess, was.confidence)) != repr((now.guess, now.confidence)):
+        return [f"~ {path}: another guess"]
+    return []
+
+
 def condition_to_json(value: Any) -> Any:
     """The JSON form of a condition's value."""
-    if isinstance(value, Range):
-        return {"low": value.low, "high": value.high}
-    return list(value) if isinstance(value, tuple | set | frozenset) else value
+    return {"low": value.low, "high": value.high} if isinstance(value, Range) else value
 
 
 def condition_from_json(value: Any) -> Any:

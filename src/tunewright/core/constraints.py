@@ -6,9 +6,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from tunewright.errors import SpaceError
 
 Config = Mapping[str, Any]
+
+
+def _number(owner: str, field: str, value: Any) -> float:
+    """A finite number that JSON can hold."""
+    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e300:
+        raise SpaceError(f"{owner} needs finite numbers; got {field}={value!r:.80}. Correct it.")
+    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,14 +28,29 @@ class Range:
     Args:
         low: Smallest value of the parent, or None for no bound.
         high: Largest value of the parent, or None for no bound.
+
+    Raises:
+        SpaceError: If a bound is not a finite number, or they are reversed.
     """
 
     low: float | None = None
     high: float | None = None
 
-    def holds(self, value: Any) -> bool:
-        """Whether ``value`` lies in the range."""
-        return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
+    def __post_init__(self) -> None:
+        for name in ("low", "high"):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, _number("Range", name, value))
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise SpaceError(
+                f"Range needs low <= high; got low={self.low!r}, high={self.high!r}. Swap the bounds."
+            )
+
+    def holds(self, value: float, slack: float = 0.0) -> bool:
+        """Whether ``value`` lies in the range, or outside by at most ``slack``."""
+        return (self.low is None or value >= self.low - slack) and (
+            self.high is None or value <= self.high + slack
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +62,23 @@ class Linear:
     Args:
         weights: Weight of each named parameter.
         upper: Largest allowed sum.
+
+    Raises:
+        SpaceError: If there is no weight, or something is not a finite number.
     """
 
     weights: Mapping[str, float]
     upper: float
+
+    def __post_init__(self) -> None:
+        given: Any = self.weights
+        if not isinstance(given, Mapping) or not given:
+            raise SpaceError(
+                f"Linear needs a weight per name; got {given!r:.120}. Write Linear({{'x': 1.0}}, 2.0)."
+            )
+        weights = {k: _number("Linear", f"weight of '{k}'", v) for k, v in given.items()}
+        object.__setattr__(self, "weights", weights)
+        object.__setattr__(self, "upper", _number("Linear", "upper", self.upper))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -147,7 +185,7 @@ def constraint_from_dict(data: Mapping[str, Any]) -> Constraint:
     """
     kind = data.get("type")
     if kind == "linear":
-        return Linear(dict(data["weights"]), float(data["upper"]))
+        return Linear(dict(data["weights"]), data["upper"])
     if kind == "forbidden":
         return Forbidden({k: tuple(v) if isinstance(v, list) else v for k, v in data["values"].items()})
     if kind == "predicate":

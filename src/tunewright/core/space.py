@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,10 @@ from numpy.typing import NDArray
 from tunewright.core.columns import (
     Column,
     Layout,
+    changes,
+    check_names,
+    checked_conditions,
+    checked_constraints,
     checked_domain,
     checked_name,
     condition_from_json,
@@ -21,20 +26,22 @@ from tunewright.core.columns import (
     grid_values,
     lay_out,
     meant,
-    plain_values,
-    predicate,
 )
-from tunewright.core.constraints import Constraint, Forbidden, Linear, Predicate, constraint_from_dict
+from tunewright.core.constraints import Constraint, constraint_from_dict
 from tunewright.core.domains import Choice, Codes, Domain, Float, Int, domain_from_dict, plain
 from tunewright.errors import SpaceError
 
 MAX_PARAMETERS = 10_000
 _PROBE = 4096
 _DRAWS = 200_000
+_LISTED = 100_000
+_LUCK = 32
 
 
 class Space:
     """An ordered set of named parameters; immutable.
+
+    A constraint of a nested space counts only while its branch is chosen.
 
     Args:
         parameters: Mapping from name to domain; keyword arguments work too.
@@ -59,8 +66,9 @@ class Space:
     """
 
     __slots__ = (
-        "_children",
+        "_believed",
         "_decoders",
+        "_digest",
         "_encoders",
         "_flat",
         "_smooth",
@@ -68,6 +76,7 @@ class Space:
         "constraints",
         "domains",
         "layout",
+        "own",
         "when",
     )
 
@@ -75,6 +84,7 @@ class Space:
     constraints: tuple[Constraint, ...]
     domains: dict[str, Domain]
     layout: Layout
+    own: tuple[Constraint, ...]
     when: dict[str, dict[str, Any]]
 
     def __init__(
@@ -87,7 +97,12 @@ class Space:
         constraints: Iterable[Constraint | Callable[..., bool]] = (),
         **more: Domain,
     ) -> None:
-        given = dict(parameters or {})
+        try:
+            given = dict(parameters or {})
+        except (TypeError, ValueError):
+            raise SpaceError(
+                f"A space must be given as a mapping from name to domain; got {parameters!r:.120}. Write {{'x': Float(0, 1)}}."
+            ) from None
         for name in more:
             if name in given:
                 raise SpaceError(f"Parameter names must be distinct; got '{name}' twice. Rename one of them.")
@@ -95,9 +110,9 @@ class Space:
         self.domains = {}
         for name, domain in given.items():
             self.domains[checked_name(name)] = checked_domain(name, domain)
-        self.when = {k: dict(v) for k, v in (when or {}).items()}
+        self.when = checked_conditions(when)
         columns: list[Column] = []
-        lay_out(self, "", (), columns)
+        lay_out(self, "", columns)
         if len(columns) > MAX_PARAMETERS:
             raise SpaceError(
                 f"A space takes at most {MAX_PARAMETERS} parameters; got {len(columns)}. Group some of them."
@@ -106,11 +121,10 @@ class Space:
         coders = [c.domain.coder() for c in columns]
         self._encoders = tuple(e for e, _ in coders)
         self._decoders = tuple((c.name, d, c.gates) for c, (_, d) in zip(columns, coders, strict=True))
-        self.constraints = (
-            *(Forbidden(plain_values(f)) for f in forbidden),
-            *(c if isinstance(c, Linear | Forbidden | Predicate) else predicate(c) for c in constraints),
-            *(c for b in self._nested() for c in b.constraints),
-        )
+        self.own = checked_constraints(forbidden, constraints)
+        self.constraints = (*self.own, *(c for b in self._nested() for c in b.constraints))
+        self._digest = ""
+        self._believed = tuple(j for j, c in enumerate(columns) if c.domain.guess is not None)
         self._flat = not any(c.gates for c in columns)
         self._smooth = self._flat and all(c.domain.count == 0 for c in columns)
         self.layout = Layout(
@@ -126,13 +140,8 @@ class Space:
                 yield from (b for b in domain.branches if b is not None)
 
     def _check_constraints(self) -> None:
-        known = {c.name for c in self.columns}
-        for constraint in self.constraints:
-            for name in constraint.names:
-                if name not in known:
-                    raise SpaceError(
-                        f"A constraint must name parameters of the space; got '{name}'.{meant(name, known)}"
-                    )
+        for constraint in self.own:
+            check_names(constraint, self.columns)
         if self.constraints:
             self.sample(np.random.Generator(np.random.Philox(key=0)), 1)
 
@@ -153,19 +162,27 @@ class Space:
 
     @property
     def size(self) -> float:
-        """Number of configurations before constraints, ``inf`` if some parameter is continuous."""
-        counts = [c.domain.count or np.inf for c in self.columns]
-        if self._flat:
-            return float(np.prod(counts)) if counts else 1.0
-        if not np.all(np.isfinite(counts)):
-            return float("inf")
-        return float(len(self.grid(limit=1_000_000)))
+        """Number of configurations before constraints, ``inf`` if some parameter is continuous.
+
+        An upper bound in a space with conditions (other than nesting) and more than a hundred thousand of them.
+        """
+        total = _combinations(self)
+        if total <= _LISTED and any(c.gates for c in self.columns):
+            return float(len(self._lattice(_LISTED, _LISTED)))
+        return total
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Space) and self.to_dict() == other.to_dict()
+        # By digest: as Python values, the options True and 1 are equal.
+        return self is other or (isinstance(other, Space) and self.digest == other.digest)
 
     def __hash__(self) -> int:
         return hash(self.digest)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Space:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (self.domains, self.when, self.own)
 
     def __repr__(self) -> str:
         return (
@@ -197,16 +214,19 @@ class Space:
         """
         try:
             if self._flat:
-                return np.array(
-                    [e(config[n[0]]) for e, n in zip(self._encoders, self._decoders, strict=True)],
-                    dtype=np.float64,
-                )
-            row: list[float] = []
+                row = [e(config[n[0]]) for e, n in zip(self._encoders, self._decoders, strict=True)]
+                for u in row:
+                    if not 0.0 <= u <= 1.0:
+                        raise ValueError(u)
+                return np.array(row, dtype=np.float64)
+            row = []
             for encode, (name, _, gates) in zip(self._encoders, self._decoders, strict=True):
                 on = all(row[g.column] == row[g.column] and g.open_one(row[g.column]) for g in gates)
                 row.append(encode(config[name]) if on else float("nan"))
+                if on and not 0.0 <= row[-1] <= 1.0:
+                    raise ValueError(row[-1])
             return np.array(row, dtype=np.float64)
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             self.check(config)
             raise
 
@@ -237,7 +257,7 @@ class Space:
                 row.append(float("nan"))
             elif column.domain.contains(value):
                 row.append(encode(value))
-            elif isinstance(column.domain, Float | Int) and isinstance(value, int | float):
+            elif isinstance(column.domain, Float | Int) and _number(value):
                 nearest = min(max(value, column.domain.low), column.domain.high)
                 row.append(min(max(encode(nearest), 0.0), 1.0))
             else:
@@ -271,7 +291,21 @@ class Space:
 
     def feasible(self, config: Mapping[str, Any]) -> bool:
         """Whether a configuration satisfies every constraint."""
-        return all(c.holds(config) for c in self.constraints)
+        return self.broken(config) is None
+
+    def broken(self, config: Mapping[str, Any]) -> Constraint | None:
+        """The first constraint that a configuration breaks; those of branches not chosen do not count."""
+        for constraint in self.own:
+            if not constraint.holds(config):
+                return constraint
+        if len(self.constraints) > len(self.own):
+            for name, domain in self.domains.items():
+                if isinstance(domain, Choice) and name in config:
+                    branch = _branch(domain, config[name])
+                    broken = branch.broken(config) if branch is not None else None
+                    if broken is not None:
+                        return broken
+        return None
 
     def sample(self, rng: np.random.Generator, n: int = 1) -> Codes:
         """Draws codes, shape ``(n, d)``, from the prior: uniform, or around the guesses where they are given.
@@ -301,26 +335,30 @@ class Space:
 
     def _draw(self, rng: np.random.Generator, n: int) -> Codes:
         u = rng.random((n, len(self.columns)))
-        for j, column in enumerate(self.columns):
-            if column.domain.guess is not None:
-                centre = self._encoders[j](column.domain.guess)
-                believed = rng.random(n) < column.domain.confidence
-                if column.domain.categorical:
-                    near = np.full(n, centre)
-                else:
-                    near = np.abs(rng.normal(centre, 0.1, n))
-                    near = np.clip(np.where(near > 1, 2 - near, near), 0.0, 1.0)
-                u[:, j] = np.where(believed, near, u[:, j])
+        for j in self._believed:
+            domain = self.columns[j].domain
+            centre = self._encoders[j](domain.guess)
+            believed = rng.random(n) < domain.confidence
+            if domain.categorical:
+                near = np.full(n, centre)
+            else:
+                near = np.abs(rng.normal(centre, 0.1, n))
+                near = np.clip(np.where(near > 1, 2 - near, near), 0.0, 1.0)
+            u[:, j] = np.where(believed, near, u[:, j])
         codes: Codes = u
         return codes if self._smooth else self.snap(codes)
 
     def draw(self, rng: np.random.Generator) -> dict[str, Any]:
-        """Draws one configuration from the prior; faster than ``decode(sample(rng))`` for plain spaces."""
-        if self._flat and not self.constraints and all(c.domain.guess is None for c in self.columns):
-            return {
-                n: decode(u)
-                for (n, decode, _), u in zip(self._decoders, rng.random(self.d).tolist(), strict=True)
-            }
+        """Draws one configuration from the prior; faster than ``decode(sample(rng))``.
+
+        Raises:
+            SpaceError: If no configuration that satisfies the constraints is found.
+        """
+        if not self._believed:
+            for _ in range(_LUCK):
+                config = self.decode(rng.random(len(self.columns)))
+                if not self.constraints or self.broken(config) is None:
+                    return config
         return self.decode(self.sample(rng, 1)[0])
 
     def repair(self, codes: Codes, rng: np.random.Generator) -> Codes:
@@ -348,11 +386,19 @@ class Space:
         return allowed
 
     def grid(self, resolution: int = 10, limit: int = 100_000) -> Codes:
-        """Lists a full factorial grid, shape ``(n, d)``; continuous parameters get ``resolution`` values.
+        """Lists a full factorial grid, shape ``(n, d)``; parameters that models see as continuous get ``resolution``
+        values, or all of them when there are no more. Points that break a constraint are left out.
 
         Raises:
             SpaceError: If the grid has more than ``limit`` points.
         """
+        rows = self._lattice(resolution, limit)
+        if not self.constraints:
+            return rows
+        return rows[[i for i in range(len(rows)) if self.feasible(self.decode(rows[i]))]]
+
+    def _lattice(self, resolution: int, limit: int) -> Codes:
+        """The grid before constraints."""
         rows = np.full((1, self.d), np.nan)
         for j, column in enumerate(self.columns):
             on = np.ones(len(rows), dtype=np.bool_)
@@ -370,12 +416,7 @@ class Space:
             lit = np.repeat(on, repeats)
             rows = np.repeat(rows, repeats, axis=0)
             rows[lit, j] = values[which[lit]]
-        keep = (
-            [i for i in range(len(rows)) if self.feasible(self.decode(rows[i]))]
-            if self.constraints
-            else slice(None)
-        )
-        return np.asarray(rows[keep])
+        return rows
 
     def check(self, config: Mapping[str, Any], *, partial: bool = False) -> dict[str, Any]:
         """Returns the configuration with plain values in the order of the space.
@@ -404,7 +445,7 @@ class Space:
                     f"A configuration needs a value for '{column.path}'; got {dict(config)!r}. Add it."
                 )
             value = given[column.name]
-            if isinstance(column.domain, Float) and isinstance(value, int) and not isinstance(value, bool):
+            if isinstance(column.domain, Float) and _number(value):
                 value = float(value)
             if not column.domain.contains(value):
                 raise SpaceError(
@@ -417,21 +458,26 @@ class Space:
                 known = {c.name for c in self.columns}
                 reason = "is not active here" if name in known else "is not a parameter of the space"
                 raise SpaceError(f"'{name}' {reason}; got {dict(config)!r}.{meant(name, known)}")
-        if not partial and not self.feasible(out):
+        broken = None if partial else self.broken(out)
+        if broken is not None:
             raise SpaceError(
-                f"A configuration must satisfy the constraints of the space; got {out!r}. Change it."
+                f"A configuration must satisfy the constraints of the space; got {out!r}, which breaks {broken.to_dict()}. "
+                f"Change it."
             )
         return out
 
     def defaults(self) -> dict[str, Any]:
-        """The guesses, as a partial configuration; empty where none is given."""
+        """The guesses that can be active together, as a partial configuration; empty where none is given."""
         out: dict[str, Any] = {}
-        for name, domain in self.domains.items():
-            if domain.guess is not None:
-                out[name] = domain.guess
-                if isinstance(domain, Choice):
-                    branch = domain.branches[list(domain.options).index(domain.guess)]
-                    out.update(branch.defaults() if branch is not None else {})
+        row: list[float] = []
+        for encode, column in zip(self._encoders, self.columns, strict=True):
+            on = all(row[g.column] == row[g.column] and g.open_one(row[g.column]) for g in column.gates)
+            guess = column.domain.guess if on else None
+            if guess is not None:
+                out[column.name] = (
+                    float(guess) if isinstance(column.domain, Float) and _number(guess) else guess
+                )
+            row.append(encode(guess) if guess is not None else float("nan"))
         return out
 
     def to_dict(self) -> dict[str, Any]:
@@ -439,10 +485,8 @@ class Space:
         out: dict[str, Any] = {"parameters": [{"name": n, **d.to_dict()} for n, d in self.domains.items()]}
         if self.when:
             out["when"] = {k: {p: condition_to_json(v) for p, v in c.items()} for k, c in self.when.items()}
-        nested = {id(c) for b in self._nested() for c in b.constraints}
-        own = [c.to_dict() for c in self.constraints if id(c) not in nested]
-        if own:
-            out["constraints"] = own
+        if self.own:
+            out["constraints"] = [c.to_dict() for c in self.own]
         return out
 
     @classmethod
@@ -457,12 +501,16 @@ class Space:
             for entry in data["parameters"]:
                 fields = dict(entry)
                 name = fields.pop("name")
+                if name in domains:
+                    raise SpaceError(
+                        f"Parameter names must be distinct; got '{name}' twice. Rename one of them."
+                    )
                 domains[name] = domain_from_dict(fields)
             when = {
                 k: {p: condition_from_json(v) for p, v in c.items()} for k, c in data.get("when", {}).items()
             }
             constraints = [constraint_from_dict(c) for c in data.get("constraints", ())]
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, IndexError) as error:
             raise SpaceError(
                 f"A stored space must list its parameters; reading it failed at {error!r}."
             ) from None
@@ -471,8 +519,10 @@ class Space:
     @property
     def digest(self) -> str:
         """A SHA-256 of the JSON form; equal for equal spaces."""
-        text = json.dumps(self.to_dict(), separators=(",", ":"), ensure_ascii=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        if not self._digest:
+            text = json.dumps(self.to_dict(), separators=(",", ":"), ensure_ascii=True)
+            self._digest = hashlib.sha256(text.encode()).hexdigest()
+        return self._digest
 
     def diff(self, other: Space) -> list[str]:
         """Says in plain lines what changes from this space to ``other``; empty when they are equal."""
@@ -480,17 +530,46 @@ class Space:
         lines = [f"- {path}: {describe(mine[path])}" for path in mine if path not in theirs]
         lines += [f"+ {path}: {describe(theirs[path])}" for path in theirs if path not in mine]
         for path, domain in mine.items():
-            if path in theirs and domain.to_dict() != theirs[path].to_dict():
-                was, now = describe(domain), describe(theirs[path])
-                if was != now:
-                    lines.append(f"~ {path}: {was} -> {now}")
-                elif not isinstance(domain, Choice):
-                    lines.append(f"~ {path}: another guess")
+            if path in theirs:
+                lines += changes(path, domain, theirs[path])
         a, b = self.to_dict(), other.to_dict()
-        lines += [f"~ {part} changed" for part in ("when", "constraints") if a.get(part) != b.get(part)]
-        if not lines and a != b:
-            lines.append("~ order of the parameters changed")
+        lines += [
+            f"~ {part} changed" for part in ("when", "constraints") if repr(a.get(part)) != repr(b.get(part))
+        ]
+        if not lines and self != other:
+            same = list(mine) == list(theirs)
+            lines.append(
+                f"~ {'conditions or constraints of a branch' if same else 'order of the parameters'} changed"
+            )
         return lines
 
     def _entries(self) -> Iterable[tuple[str, Domain]]:
         return ((c.path, c.domain) for c in self.columns)
+
+
+def _combinations(space: Space) -> float:
+    """Number of configurations, conditions left aside; a tree of choices is counted branch by branch."""
+    total = 1.0
+    for domain in space.domains.values():
+        if isinstance(domain, Choice):
+            total *= math.fsum(1.0 if b is None else _combinations(b) for b in domain.branches)
+        else:
+            total *= domain.count or math.inf
+    return total
+
+
+def _rebuilt(domains: dict[str, Domain], when: dict[str, Any], own: tuple[Constraint, ...]) -> Space:
+    return Space(domains, when=when, constraints=own)
+
+
+def _branch(choice: Choice, option: Any) -> Space | None:
+    """The space that opens under an option; True and 1 are different options."""
+    for known, branch in zip(choice.options, choice.branches, strict=True):
+        if type(known) is type(option) and known == option:
+            return branch
+    return None
+
+
+def _number(value: Any) -> TypeGuard[int | float]:
+    """Whether it is a number that fits a float; True is none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e308
