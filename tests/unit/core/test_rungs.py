@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tunewright.core.rungs import Rung, checked_count, checked_eta, levels, share
+from tunewright.errors import ConfigError
+from tunewright.numerics.ranking import best_first
+
+
+def test_share_is_safe_against_rounding() -> None:
+    assert [share(n, 3) for n in (0, 2, 3, 9, 81)] == [0, 0, 1, 3, 27]
+    assert share(6, 1.2) == 5
+    assert share(7, 0.7 + 0.7) == 5
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_top_agrees_with_sorting(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rung = Rung(1)
+    losses = rng.integers(0, 8, 60).astype(float)
+    waiting: dict[int, float] = {}
+    for trial, loss in enumerate(losses.tolist()):
+        stays = bool(rng.random() < 0.7)
+        rung.add((0.0, loss, trial), stays)
+        if stays:
+            waiting[trial] = loss
+        if waiting and rng.random() < 0.2:
+            gone = int(rng.choice(list(waiting)))
+            rung.release((0.0, waiting.pop(gone), gone))
+        seen = losses[: trial + 1]
+        for k in (0, 1, 3, (trial + 1) // 3, 1000):
+            best = np.lexsort((np.arange(trial + 1), seen))[:k].tolist()
+            assert list(rung.top(k)) == [t for t in best if t in waiting]
+        assert rung.rank((0.0, loss, trial)) == int((seen < loss).sum())
+
+
+def test_top_follows_fronts_for_several_objectives() -> None:
+    rung = Rung(1, best_first)
+    points = [(3.0, 3.0), (1.0, 2.0), (2.0, 1.0), (4.0, 4.0), (0.0, 0.0)]
+    for trial, (a, b) in enumerate(points):
+        rung.add((0.0, a, b, trial), waiting=trial != 4)
+    assert set(rung.top(3)) == {1, 2}
+    assert list(rung.top(5))[-1] == 3
+    assert rung.rank((0.0, 0.0, 0.0, 4)) == 0
+
+
+def test_order_puts_limits_first_and_the_unknown_last() -> None:
+    losses = np.array([[0.0, 0.0], [5.0, 5.0], [np.inf, np.inf], [1.0, 1.0], [4.0, 6.0]])
+    violation = np.array([2.0, 0.0, 0.0, 1.0, 0.0])
+    order = best_first(losses, violation).tolist()
+    assert set(order[:2]) == {1, 4}
+    assert order[2:] == [3, 0, 2]
+
+
+def test_levels_are_distinct_and_within_bounds() -> None:
+    for low, high, eta in [(1, 10, 1.1), (1, 2, 3), (3, 1000, 4), (7, 7, 2)]:
+        steps = levels(low, high, eta)
+        assert list(steps) == sorted(set(steps))
+        assert low <= steps[0] <= steps[-1] == high
+
+
+def test_checks_name_the_method_and_the_setting() -> None:
+    with pytest.raises(ConfigError, match="Thing needs a finite eta > 1; got eta=1"):
+        checked_eta("Thing", 1)
+    with pytest.raises(ConfigError, match="Thing needs a whole number size >= 2; got 1"):
+        checked_count("Thing", "size", 1, 2)
