@@ -143,7 +143,7 @@ class Trial:
         """Its reports, in order of step."""
         if isinstance(self.stored, msgspec.Raw):
             self.stored = _reports_decoder.decode(self.stored)
-        return self.stored or []
+        return [] if self.stored is None else self.stored
 
     @property
     def metrics(self) -> dict[str, float]:
