@@ -38,28 +38,31 @@ def importance(study: str | None, storage: str | None, as_json: bool) -> None:
     with open_study(study, storage) as opened:
         found = measure(opened)
     if as_json:
-        emit([{"name": n, "importance": v, "low": low, "high": high} for n, v, low, high in found])
+        emit([{"name": i.name, "importance": i.value, "low": i.low, "high": i.high} for i in found])
     else:
         table(
             ("parameter", "importance", "from", "to"),
-            [(n, f"{v:.1%}", f"{low:.1%}", f"{high:.1%}") for n, v, low, high in found],
+            [(i.name, f"{i.value:.1%}", f"{i.low:.1%}", f"{i.high:.1%}") for i in found],
         )
 
 
 @click.command()
 @click.argument("study")
-@click.argument("kind")
+@click.argument("kind", default="history")
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="File to write; STUDY-KIND.png when not given."
+    "-o", "--output", type=click.Path(path_type=Path), help="File to write; STUDY-KIND.svg when not given."
 )
 @storage_option
 @debug_option
 def plot(study: str, kind: str, output: Path | None, storage: str | None) -> None:
-    """Draw a chart of a study into a file; the ending of the name says the format."""
+    """Draw a chart of a study into an SVG file.
+
+    KIND is history, importance, parallel, slice, curves, timeline or pareto.
+    """
     from tunewright.analysis.plots import save
 
     with open_study(study, storage) as opened:
-        path = output or Path(f"{opened.name.replace('/', '-')}-{kind}.png")
+        path = output or Path(f"{opened.name.replace('/', '-')}-{kind}.svg")
         save(opened, kind, path)
     click.echo(str(path))
 

@@ -97,7 +97,7 @@ def _edge(study: Study, trial: Trial) -> str:
             if near < _NEAR:
                 return (
                     f"{column.name}={number(value)} is best near its {side} bound {number(bound)}: "
-                    f"widen it and run the same command again"
+                    f"widen it if that makes sense, and run the same command again"
                 )
     return ""
 

@@ -23,6 +23,7 @@ from tunewright.run.heart import Heart
 from tunewright.run.messages import Answer, Finish, FromWorker, Report, Save, Segment, Suggest
 from tunewright.run.session import Session
 from tunewright.store import blobs
+from tunewright.store.clock import EXTERNAL
 
 log = logging.getLogger(__name__)
 Why = Literal["trials", "timeout", "target", "finished", "cost", "interrupted", "failures"]
@@ -169,9 +170,12 @@ class Driver:
     def _wait_for_others(self) -> None:
         """Nothing runs here: the method is finished, or waits for trials of other processes."""
         ledger = self.session.sync()
-        if ledger.running or ledger.waiting:
+        full = self.budget.trials is not None and len(ledger.trials) >= self.budget.trials
+        # A trial that a person asked for may take days; once all are begun there is nothing to wait for.
+        asked = full and all(t.worker.startswith(f"{EXTERNAL}/") for t in ledger.running.values())
+        if ledger.waiting or (ledger.running and not asked):
             time.sleep(_POLL / 4)
-        elif self.budget.trials is not None and len(ledger.trials) >= self.budget.trials:
+        elif full:
             self._stopping = "trials"
         else:
             self._stopping = "finished"
