@@ -33,6 +33,7 @@ from tunewright.core.space import Space
 from tunewright.errors import ConfigError
 from tunewright.models import kde
 from tunewright.numerics.pareto import crowding_distance, fronts
+from tunewright.numerics.sequences import sobol
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -187,7 +188,7 @@ class Tpe:
     """Tree-structured Parzen estimator, joint over all parameters.
 
     Args:
-        initial: Trials drawn from the prior before the first model.
+        initial: Trials before the first model: scrambled Sobol points, or draws around the guesses.
         gamma: Share of the trials called good, at most 25 of them.
         candidates: Draws from the good density that are compared in every decision.
         belief: Weight of the guesses, as a number of trials after which they count as much as the results.
@@ -246,10 +247,19 @@ class Tpe:
                 row, ratio = self._propose(state, good, awaited, rng)
                 out.append(Start(space.decode(row), why={"log_ratio": round(ratio, 3)}))
             else:
-                row = space.sample(rng, 1)[0]
+                row = self._design(state, state.history.n + slot, rng)
                 out.append(Start(space.decode(row), why={"design": float(state.history.n + slot)}))
             awaited.append(row)
         return tuple(out)
+
+    def _design(self, state: TpeState, number: int, rng: np.random.Generator) -> FloatArray:
+        """A scrambled Sobol point; a draw from the prior once those are used up, or where they would not fit it."""
+        problem = state.history.problem
+        space = problem.space
+        even = number < self.initial and space.d > 0 and not space.constraints and not state.confidence.any()
+        rows = space.snap(sobol(space.d, (problem.seed,)).block(number, 1)) if even else space.sample(rng, 1)
+        row: FloatArray = rows[0]
+        return row
 
     def _good(self, state: TpeState) -> list[int]:
         """Trials called good, best first; none while no trial has a result."""

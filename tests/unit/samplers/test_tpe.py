@@ -135,8 +135,18 @@ def test_only_failures_keep_it_sampling_the_prior():
 
 
 def test_failures_are_avoided():
-    configs, _, _ = drive(Problem(PLANE), lambda c: None if c["x"] > 0.5 else c["y"], 60)
-    assert sum(c["x"] > 0.5 for c in configs[30:]) < 8
+    def half(c):
+        return None if c["x"] > 0.5 else c["y"]
+
+    # Draws from the prior would fail 15 times out of 30.
+    failed = [sum(c["x"] > 0.5 for c in drive(Problem(PLANE), half, 60, seed=s)[0][30:]) for s in range(5)]
+    assert np.mean(failed) < 7
+
+
+def test_the_design_is_spread_evenly():
+    configs, _, _ = drive(Problem(PLANE, seed=4), bowl, 8)
+    assert sorted(int(c["x"] * 8) for c in configs) == list(range(8))
+    assert sorted(int(c["y"] * 8) for c in configs) == list(range(8))
 
 
 def test_discrete_spaces_are_not_asked_twice_while_something_is_left():
