@@ -1,0 +1,60 @@
+"""Every example runs as its user would run it, and says what it found."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+# name -> (what must be installed, pattern of the last lines, whether it takes over ten seconds on a busy machine)
+SAYS = {
+    "sklearn_svm": (("sklearn",), r"best accuracy 0\.9\d+ with", False),
+    "pytorch_digits": (
+        ("torch", "sklearn"),
+        r"best accuracy 0\.[89]\d+ with .*\n[1-9]\d* of 16 trials were paused",
+        True,
+    ),
+    "ask_tell": ((), r"best value 0\.\d+ at x=", False),
+    "define_by_run": ((), r"best loss 0\.\d+ with .*\nthe space has grown to Space\(layers, ", False),
+    "async_trials": ((), r"best cost 0\.0\d* with .*; 40 trials", False),
+}
+
+
+def test_every_example_is_in_the_list() -> None:
+    assert {p.stem for p in EXAMPLES.glob("*.py")} == set(SAYS)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if slow else n for n, (_, _, slow) in SAYS.items()]
+)
+def test_an_example_runs(name: str, tmp_path: Path) -> None:
+    needs, pattern, _ = SAYS[name]
+    for package in needs:
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / f"{name}.py")],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(pattern, done.stdout), done.stdout
+
+
+@pytest.mark.slow
+def test_the_pytorch_example_goes_on_where_it_was(tmp_path: Path) -> None:
+    for package in ("torch", "sklearn"):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+    command = [sys.executable, str(EXAMPLES / "pytorch_digits.py"), str(tmp_path / "s.db")]
+    first = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    again = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert first.stdout.splitlines()[-2:] == again.stdout.splitlines()[-2:]
+    assert "trial 0 " not in again.stdout
