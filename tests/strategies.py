@@ -16,7 +16,8 @@ finite = st.floats(-1e6, 1e6, allow_nan=False)
 def floats(draw: st.DrawFn) -> Float:
     log = draw(st.booleans())
     low = draw(st.floats(1e-9, 1e3)) if log else draw(finite)
-    high = low * draw(st.floats(1.001, 1e9)) if log else low + draw(st.floats(1e-3, 1e6))
+    wide = draw(st.floats(1e-3, 1e6))  # of its own size: below, 64-bit floats cannot tell the codes apart
+    high = low * (1 + wide) if log else low + wide * max(1.0, abs(low))
     if not log and draw(st.booleans()):
         return Float(low, high, step=(high - low) / draw(st.integers(1, 20)))
     return Float(low, high, log=log)

@@ -9,10 +9,8 @@ from typing import Any, NamedTuple
 
 from tunewright import catalog
 from tunewright.core.algorithm import Algorithm, describe
-from tunewright.core.constraints import Predicate
 from tunewright.core.declare import Declared, space_from
-from tunewright.core.problem import Fidelity, Limit, Objective, Problem
-from tunewright.core.space import Space
+from tunewright.core.problem import Fidelity, Limit, Objective, Problem, with_functions
 from tunewright.errors import ConfigError, SpaceConflict, StudyExists, StudyMissing
 from tunewright.run.session import Policy, Session
 from tunewright.store.base import Store, StudyInfo
@@ -139,12 +137,7 @@ def stored_problem(info: StudyInfo, declared: Declared | None) -> Problem:
     problem = Problem.from_dict(info.spec["problem"])
     if declared is None:
         return problem
-    brought = {c.label: c for c in declared.space.constraints if isinstance(c, Predicate)}
-    if not brought:
-        return problem
-    space = problem.space
-    constraints = [brought.get(c.label, c) if isinstance(c, Predicate) else c for c in space.constraints]
-    return problem.with_space(Space(space.domains, when=space.when, constraints=constraints))
+    return problem.with_space(with_functions(problem.space, declared.space))
 
 
 def session_of(

@@ -296,7 +296,7 @@ class Int:
         return _compact("int", self, ("low", "high", "log", "step", "guess", "confidence"))
 
 
-def _key(value: Value) -> tuple[str, Value]:
+def key(value: Value) -> tuple[str, Value]:
     """Tells True, 1 and 1.0 apart, which Python does not."""
     return type_(value).__name__, value
 
@@ -308,15 +308,15 @@ def _check_options(name: str, options: tuple[Value, ...]) -> None:
         raise SpaceError(
             f"{name} takes at most {MAX_OPTIONS} options; got {len(options)}. Use Int and look them up."
         )
-    if len({_key(o) for o in options}) < len(options):
+    if len({key(o) for o in options}) < len(options):
         raise SpaceError(f"{name} needs distinct options; got {list(options)!r}. Remove the repeated ones.")
 
 
 def _same_options(a: Any, b: Any) -> bool:
     """Whether two domains hold the same options and belief; a plain comparison takes True for 1."""
     return (
-        [_key(o) for o in a.options] == [_key(o) for o in b.options]
-        and (_key(a.guess), a.confidence) == (_key(b.guess), b.confidence)
+        [key(o) for o in a.options] == [key(o) for o in b.options]
+        and (key(a.guess), a.confidence) == (key(b.guess), b.confidence)
     )  # fmt: skip
 
 
@@ -335,8 +335,8 @@ def _branch(option: Any, given: Any) -> Space | None:
 
 def _option_coder(options: tuple[Value, ...]) -> Coder:
     k = len(options)
-    where = {_key(o): (i + 0.5) / k for i, o in enumerate(options)}
-    return (lambda v: where[_key(v)]), (lambda u: options[min(int(u * k), k - 1)])
+    where = {key(o): (i + 0.5) / k for i, o in enumerate(options)}
+    return (lambda v: where[key(v)]), (lambda u: options[min(int(u * k), k - 1)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -407,7 +407,7 @@ class Choice:
 
     def contains(self, value: Any) -> bool:
         """Whether ``value`` is one of the options, of the same type."""
-        return any(_key(value) == _key(o) for o in self.options)
+        return any(key(value) == key(o) for o in self.options)
 
     def coder(self) -> Coder:
         """Returns the pair ``(encode, decode)`` between values and codes in [0, 1]."""
@@ -480,7 +480,7 @@ class Order:
 
     def contains(self, value: Any) -> bool:
         """Whether ``value`` is one of the values, of the same type."""
-        return any(_key(value) == _key(o) for o in self.values)
+        return any(key(value) == key(o) for o in self.values)
 
     def coder(self) -> Coder:
         """Returns the pair ``(encode, decode)`` between values and codes in [0, 1]."""

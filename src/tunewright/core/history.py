@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from tunewright.core.domains import Codes
 from tunewright.core.events import Amended, Edited, Ended, Event, Paused, Reported, Resumed, Started
 from tunewright.core.problem import Problem
-from tunewright.core.space import Space
 
 RUNNING, PAUSED, COMPLETED, STOPPED, FAILED, INVALID = range(6)
 _OUTCOMES = {"completed": COMPLETED, "stopped": STOPPED, "invalid": INVALID}
@@ -110,7 +109,7 @@ class History:
             self._configs[event.trial] = event.config
             self._codes[event.trial] = self._project(event.config)
         elif isinstance(event, Edited):
-            self._edit(Space.from_dict(event.space))
+            self._edit(self.problem.revised(event.space))
         elif isinstance(event, Resumed):
             self._status[event.trial] = RUNNING
 
@@ -143,9 +142,9 @@ class History:
             codes = space.project(config)
             return np.full(space.d, np.nan) if codes is None else codes
 
-    def _edit(self, space: Space) -> None:
-        self.problem = self.problem.with_space(space)
-        codes = np.empty((len(self._steps), space.d))
+    def _edit(self, problem: Problem) -> None:
+        self.problem = problem
+        codes = np.empty((len(self._steps), problem.space.d))
         self._codes = codes
         for i, config in enumerate(self._configs):
             codes[i] = self._project(config)

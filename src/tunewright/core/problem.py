@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import numpy as np
+
+from tunewright.core.constraints import Predicate
+from tunewright.core.domains import Choice, Domain
 from tunewright.core.space import Space
 from tunewright.errors import ConfigError
 
@@ -80,6 +84,14 @@ class Limit:
     name: str
     upper: float
 
+    def __post_init__(self) -> None:
+        upper: Any = self.upper
+        if isinstance(upper, bool) or not isinstance(upper, int | float) or not math.isfinite(upper):
+            raise ConfigError(
+                f"A limit must be a finite number; '{self.name}' has {upper!r:.80}. Correct it."
+            )
+        object.__setattr__(self, "upper", float(upper))
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -109,10 +121,13 @@ class Problem:
             )
         if len(set(names)) < len(names):
             raise ConfigError(f"Objectives need distinct names; got {names}. Rename one.")
-        if isinstance(self.seed, bool) or not 0 <= self.seed < 2**63 or int(self.seed) != self.seed:
+        given: Any = self.seed
+        seed = given.item() if isinstance(given, np.integer) else given
+        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
             raise ConfigError(
-                f"A seed must be a whole number in [0, 2**63); got {self.seed!r}. Choose another."
+                f"A seed must be a whole number in [0, 2**63); got {self.seed!r:.80}. Choose another."
             )
+        object.__setattr__(self, "seed", seed)
 
     @property
     def m(self) -> int:
@@ -141,6 +156,13 @@ class Problem:
         """The same problem over another version of the space."""
         return Problem(space, self.objectives, self.fidelity, self.limits, self.seed)
 
+    def revised(self, stored: Mapping[str, Any]) -> Problem:
+        """The same problem over a new version of the space from its JSON form, as an ``Edited`` event holds it.
+
+        Constraint functions cannot be stored; those of the present version are kept under their names.
+        """
+        return self.with_space(with_functions(Space.from_dict(stored), self.space))
+
     def to_dict(self) -> dict[str, Any]:
         """The JSON form."""
         out: dict[str, Any] = {
@@ -168,3 +190,36 @@ class Problem:
             tuple(Limit(**c) for c in data.get("limits", ())),
             int(data.get("seed", 0)),
         )
+
+
+def with_functions(space: Space, earlier: Space) -> Space:
+    """Gives a stored version of a space the constraint functions that another version knows by name and branch."""
+    known = dict(_functions(earlier, ""))
+    return _bound(space, known, "") if known else space
+
+
+def _functions(space: Space, path: str) -> Iterator[tuple[tuple[str, str], Predicate]]:
+    for constraint in space.own:
+        if isinstance(constraint, Predicate) and constraint.test is not None:
+            yield (path, constraint.label), constraint
+    for name, option, branch in _branches(space):
+        yield from _functions(branch, f"{path}{name}={option!r}/")
+
+
+def _branches(space: Space) -> Iterator[tuple[str, Any, Space]]:
+    for name, domain in space.domains.items():
+        if isinstance(domain, Choice):
+            for option, branch in zip(domain.options, domain.branches, strict=True):
+                if branch is not None and branch.constraints:
+                    yield name, option, branch
+
+
+def _bound(space: Space, known: Mapping[tuple[str, str], Predicate], path: str) -> Space:
+    own = [known.get((path, c.label), c) if isinstance(c, Predicate) else c for c in space.own]
+    domains: dict[str, Domain] = dict(space.domains)
+    for name, option, branch in _branches(space):
+        domain = domains[name]
+        assert isinstance(domain, Choice)
+        made = _bound(branch, known, f"{path}{name}={option!r}/")
+        domains[name] = replace(domain, branches=tuple(made if b is branch else b for b in domain.branches))
+    return Space(domains, when=space.when, constraints=own) if space.constraints else space

@@ -12,8 +12,7 @@ import msgspec
 
 from tunewright.core.events import Ended, Enqueued, Noted, Started
 from tunewright.core.problem import Problem
-from tunewright.core.space import Space
-from tunewright.core.trial import Ledger, Trial, with_functions
+from tunewright.core.trial import Ledger, Trial
 
 VERSION = 1
 
@@ -96,9 +95,8 @@ def load(problem: Problem, data: bytes) -> Ledger | None:
         return None
     ledger = Ledger(problem)
     for seq, raw in body.spaces:
-        space = with_functions(Space.from_dict(raw), ledger.problem.space)
-        ledger.spaces.append((seq, space))
-        ledger.problem = ledger.problem.with_space(space)
+        ledger.problem = ledger.problem.revised(raw)
+        ledger.spaces.append((seq, ledger.problem.space))
     ledger.cursor, ledger.decisions = body.cursor, body.decisions
     ledger.failed_in_a_row = body.failed_in_a_row
     ledger.queue, ledger.keys, ledger.notes = dict(body.queue), body.keys, body.notes

@@ -328,9 +328,8 @@ class Ledger:
             if event.key:
                 self.keys[event.key] = record.seq
         elif isinstance(event, Edited):
-            space = with_functions(Space.from_dict(event.space), self.problem.space)
-            self.spaces.append((record.seq, space))
-            self.problem = self.problem.with_space(space)
+            self.problem = self.problem.revised(event.space)
+            self.spaces.append((record.seq, self.problem.space))
         elif isinstance(event, Amended):
             self.trials[event.trial].amended = event.config
         elif isinstance(event, Noted):
@@ -358,14 +357,3 @@ def _drop_reports_after(trial: Trial, step: int) -> None:
     reports = trial.reports
     while reports and reports[-1].step > step:
         reports.pop()
-
-
-def with_functions(space: Space, earlier: Space) -> Space:
-    """Gives a stored version of a space the constraint functions that are known by name."""
-    from tunewright.core.constraints import Predicate
-
-    known = {c.label: c for c in earlier.constraints if isinstance(c, Predicate) and c.test is not None}
-    if not known or not any(isinstance(c, Predicate) and c.label in known for c in space.constraints):
-        return space
-    constraints = [known.get(c.label, c) if isinstance(c, Predicate) else c for c in space.constraints]
-    return Space(space.domains, when=space.when, constraints=constraints)

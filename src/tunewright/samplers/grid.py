@@ -18,7 +18,6 @@ from tunewright.core.algorithm import Action, Start, generator
 from tunewright.core.domains import Codes
 from tunewright.core.events import Edited, Event, Started
 from tunewright.core.problem import Problem
-from tunewright.core.space import Space
 from tunewright.errors import ConfigError
 
 _ORDER = 5
@@ -93,7 +92,7 @@ class Grid:
         return state
 
     def _edited(self, state: GridState, event: Edited) -> GridState:
-        fresh = self.init(state.problem.with_space(Space.from_dict(event.space)))
+        fresh = self.init(state.problem.revised(event.space))
         old = state.problem.space
         for row in state.points[state.tried]:
             codes = fresh.problem.space.project(old.decode(row))

@@ -61,7 +61,7 @@ class QuasiRandom:
                 state.next = taken + 1
             elif isinstance(event, Edited):
                 number = state.next
-                state = self.init(state.problem.with_space(Space.from_dict(event.space)))
+                state = self.init(state.problem.revised(event.space))
                 state.next = number
         return state
 

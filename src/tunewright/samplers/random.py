@@ -64,7 +64,7 @@ class Random:
         return state
 
     def _edited(self, state: RandomState, event: Edited) -> RandomState:
-        fresh = self.init(state.problem.with_space(Space.from_dict(event.space)))
+        fresh = self.init(state.problem.revised(event.space))
         fresh.configs = state.configs
         if fresh.seen is not None:
             for config in fresh.configs:
