@@ -40,12 +40,14 @@ def nondominated(losses: Floats) -> Bools:
     return out
 
 
-def fronts(losses: Floats, limit: int | None = None) -> Ints:
+def fronts(losses: Floats, limit: int | None = None, enough: int | None = None) -> Ints:
     """Number of the non-dominated front of each point.
 
     Args:
         losses: Shape (n, m).
         limit: Stop after so many fronts; the remaining points all get the number `limit`.
+        enough: Stop after the front that brings the count to so many points; the remaining points may all get the
+            next number, which saves time with three and more objectives.
 
     Returns:
         Front numbers from 0, shape (n,); rows with NaN get one more than the largest of the others, or 0.
@@ -61,7 +63,7 @@ def fronts(losses: Floats, limit: int | None = None) -> Ints:
         elif m == 2:
             number = _fronts_of_two(points)
         else:
-            number = _fronts_by_peeling(points, len(rows) if limit is None else limit)
+            number = _fronts_by_peeling(points, limit or len(rows), enough or len(rows))
         if limit is not None:
             number = np.minimum(number, limit)
         out[rows] = number
@@ -89,16 +91,16 @@ def _fronts_of_two(points: Floats) -> Ints:
     return out
 
 
-def _fronts_by_peeling(points: Floats, limit: int) -> Ints:
+def _fronts_by_peeling(points: Floats, limit: int, enough: int) -> Ints:
     """Removes one front after another."""
-    out = np.full(len(points), limit, dtype=np.int64)
+    out = np.zeros(len(points), dtype=np.int64)
     left = np.arange(len(points))
     for number in range(limit):
-        if not len(left):
-            break
         best = _undominated_rows(points[left])
-        out[left[best]] = number
         left = left[~best]
+        out[left] = number + 1
+        if len(points) - len(left) >= enough:
+            break
     return out
 
 

@@ -172,9 +172,8 @@ def _best_of(state: TpeState, k: int) -> list[int]:
     for level in np.unique(depth)[::-1]:
         group = trials[depth == level]
         losses = history.losses[group]
-        # Every front holds a trial, so that k of them are enough.
-        number = fronts(losses, k)
-        for front in range(min(int(number.max()) + 1, k)):
+        number = fronts(losses, enough=k)
+        for front in range(int(number.max()) + 1):
             rows = np.flatnonzero(number == front)
             crowding = crowding_distance(losses[rows])
             chosen += group[rows[np.argsort(-crowding, kind="stable")]].tolist()

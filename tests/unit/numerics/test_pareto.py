@@ -28,6 +28,15 @@ def test_fronts_follow_the_definition(m, levels):
     np.testing.assert_array_equal(fronts(points, 2), np.minimum(number, 2))
 
 
+@pytest.mark.parametrize("m", [2, 3])
+def test_enough_points_end_the_count(m):
+    points = np.random.default_rng(m).random((80, m))
+    full, part = fronts(points), fronts(points, enough=20)
+    last = int(np.flatnonzero(np.cumsum(np.bincount(full)) >= 20)[0])
+    np.testing.assert_array_equal(part[full <= last], full[full <= last])
+    assert part[full > last].min() > last
+
+
 def test_rows_with_nan_come_last():
     points = np.array([[np.nan, 0.0], [1.0, 2.0], [2.0, 3.0]])
     assert fronts(points).tolist() == [2, 0, 1]
