@@ -7,6 +7,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -47,9 +48,9 @@ def guarded(body: Callable[[], Any], *, debug: bool) -> int:
     except (click.Abort, KeyboardInterrupt):
         say("interrupted")
         return 128 + signal.SIGINT
-    except BrokenPipeError:
-        # The reader of a pipe has seen enough; Python would complain again when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (BrokenPipeError, SystemExit):
+        # The reader of a pipe has seen enough, which click turns into an exit. Python would complain at the last flush.
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for the rest of the process
         return 128 + signal.SIGPIPE
     except errors.TunewrightError as error:
         if debug:

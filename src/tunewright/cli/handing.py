@@ -29,7 +29,7 @@ def ask(study: str, lease: str, storage: str | None, as_json: bool) -> int:
 
     with open_study(study, storage, policy=Policy(lease=seconds(lease) or 3600.0)) as opened:
         # This process is gone in a moment; a lease in its name would be over at once.
-        opened.session.worker = f"{EXTERNAL}/{uuid.uuid4()}"
+        opened.session.act_for(f"{EXTERNAL}/{uuid.uuid4()}")
         trial = opened.session.ask()
         if trial is None:
             say("no trial now: the method waits for results of running trials, or is finished")

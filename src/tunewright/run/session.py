@@ -116,6 +116,10 @@ class Session:
             self._worker, self._pid = worker_id(), os.getpid()
         return self._worker
 
+    def act_for(self, worker: str) -> None:
+        """Speaks for somebody else from now on, such as a person whose trial outlives this process."""
+        self._worker, self._pid = worker, os.getpid()
+
     @property
     def origin(self) -> Problem:
         """The problem as the study was created with; the ledger's has the newest version of the space."""
