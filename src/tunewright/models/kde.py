@@ -252,9 +252,9 @@ def _ordered_table(k: int, bandwidth: float) -> Floats:
 def scott_bandwidths(centres: Floats, levels: Ints, factor: float, exponent: float) -> Floats:
     """Kernel widths from the spread of each column, with a floor that shrinks as kernels are added.
 
-    Width = factor * min(standard deviation, IQR / 1.34) * count^exponent, the normal reference rule (Scott 1992,
-    section 6.5; Silverman 1986, equation 3.31), over the centres and one more at 0.5. The floor 1 / min(100, k + 2) is
-    the "magic clip" of hyperopt as described by Watanabe (2023), section 3.3.3; without it two close centres make a
+    Width = factor * min(standard deviation, IQR / 1.34) * count^exponent, the normal reference rule (Scott 1992;
+    Silverman 1986, equations 3.30 and 3.31), over the centres and one more at 0.5. The floor 1 / min(100, k + 2) is
+    the "magic clip" of hyperopt as described by Watanabe (2023, arXiv:2304.11127); without it two close centres make a
     spike.
 
     Args:

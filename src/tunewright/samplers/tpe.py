@@ -6,13 +6,15 @@ when* a trial costs minutes and there will be fewer than a hundred; a Gaussian p
 *Paper*: Bergstra, Bardenet, Bengio and Kegl 2011, NeurIPS, section 4, with one joint density as in Falkner, Klein
 and Hutter 2018 (BOHB, Algorithm 2); constants compared as in Watanabe 2023 (arXiv:2304.11127).
 
-*Differs*: one joint density covers all branches of a conditional space; the good trials weigh
-log((k + 1) / rank); bandwidths follow the spread of each column; at most 200 kernels stand for the other trials, evenly
-spaced by rank, so that the cost of asking does not grow with history. Running, failed and infeasible trials count as
-not good. Guesses raise the score by their log density times belief / n, as in Hvarfner et al. 2022 (piBO, eq. 6). Partly trained trials are ordered by how far they got, then by loss. Several objectives: fronts, then
-crowding distance, among a pool of at most 512 trials.
+*Differs*: one joint density covers all branches of a conditional space; the good trials weigh log((k + 1) / rank);
+bandwidths follow the spread of each column; at most 200 kernels, evenly spaced by rank, stand for the finished trials
+that are not good, so that the cost of asking does not grow with history. Running trials count as not good. Failed trials
+rank last, before them those that exceed an outcome limit, by how much. Partly trained trials are ordered by how far they
+got, then by loss. Several objectives: fronts, then crowding distance, among a pool of at most 512 trials. Guesses raise
+the score by their log density times belief / n, as in Hvarfner et al. 2022 (piBO, eq. 6). Finite spaces: what was tried
+is passed over while draws find something else.
 
-*Cost*: tell O(log n) per event; ask O(d) times at most 225 kernels, flat in n.
+*Cost*: tell O(log n) comparisons per event; ask O(d) times at most 225 kernels and those of running trials, at most 200.
 """
 
 from __future__ import annotations
