@@ -17,8 +17,8 @@ from tunewright.core.domains import domain_from_dict
 from tunewright.core.events import Amended, Ended, Event, Interrupted, Paused, Reported, Saved
 from tunewright.core.recorder import grow, infer
 from tunewright.core.trial import FAILURES, Trial
-from tunewright.errors import LeaseLost, SpaceError, TooManyFailures
-from tunewright.run.executor import Executor
+from tunewright.errors import LeaseLost, SpaceError, StoreError, TooManyFailures
+from tunewright.run.executor import Executor, InProcess
 from tunewright.run.heart import Heart
 from tunewright.run.messages import Answer, Finish, FromWorker, Report, Save, Segment, Suggest
 from tunewright.run.session import Session
@@ -445,7 +445,7 @@ class Driver:
     def _signalled(self, number: int, frame: FrameType | None) -> None:
         self._signals += 1
         self._signal = number
-        if self._signals > 1 and self.executor.capacity == 1 and type(self.executor).__name__ == "InProcess":
+        if self._signals > 1 and isinstance(self.executor, InProcess):
             raise KeyboardInterrupt
 
 
