@@ -244,6 +244,9 @@ class Processes:
             for sock in (ours, *(w.wire.sock for w in self._workers)):
                 sock.close()
             os.environ.update(self._environment(slot))
+            # A notebook or a test runner may have put an object of its own in their place.
+            sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115, PTH123
+            sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115, PTH123
             serve(Wire(theirs), self._function)
         finally:
             os._exit(0)
