@@ -401,7 +401,8 @@ class Driver:
     def _interrupt(self, number: int) -> None:
         flight = self._flights.get(number)
         if flight is not None:
-            with contextlib.suppress(LeaseLost):
+            # Where even this cannot be written, the lease runs out and the next run takes the trial back.
+            with contextlib.suppress(StoreError):
                 self.session.record(
                     Interrupted(number, flight.segment.token, "shutdown", "the study was shut down")
                 )
