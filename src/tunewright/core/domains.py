@@ -190,7 +190,9 @@ class Float:
         if self.log:
             a, w = math.log(low), math.log(high) - math.log(low)
             exp, log = math.exp, math.log
-            return (lambda v: (log(v) - a) / w), (lambda u: min(max(exp(a + u * w), low), high))
+            return (lambda v: (log(v) - a) / w), (
+                lambda u: low if u <= 0.0 else high if u >= 1.0 else min(max(exp(a + u * w), low), high)
+            )
         if self.step is not None:
             k, step = self.count, self.step
             return (
