@@ -55,7 +55,7 @@ class Size:
     seeds: int
 
 
-FULL, QUICK = Size(3, 27, 250, 3, 5), Size(1, 9, 40, 2, 4)
+FULL, QUICK = Size(3, 27, 300, 3, 8), Size(1, 9, 40, 2, 4)
 
 
 @dataclass(slots=True)
@@ -350,7 +350,10 @@ def _verdict(outcome: str, gap: Estimate) -> str:
             f"{100 * gap.low:+.2f} to {100 * gap.high:+.2f}, holds zero."
         )
     word = "The tuned model wins" if outcome == "tuned" else "Random search won this time"
-    return f"{word}: on the same seeds {ahead} is better by {by}, 95 % interval {abs(low):.2f} to {abs(high):.2f}."
+    return (
+        f"{word}: on the same seeds {ahead} is better by {by}, 95 % interval {abs(low):.2f} to {abs(high):.2f}. "
+        "This is one search of either kind; another seed may end otherwise."
+    )
 
 
 def percent(value: float) -> str:

@@ -4,7 +4,8 @@ Use when      a few dozen trials or more are done, to see what to tune further a
 Do not use    below about 20 trials: the intervals will say so.
 Paper         Watanabe, Bansal and Hutter 2023, PED-ANOVA, arXiv:2304.10255, Algorithm 1.
 Differs       densities are kernel estimates on a grid of 24 cells, weighted, so that a bootstrap costs one matrix
-              product; what chance alone would give (random sets in place of the best trials) is subtracted;
+              product; trials count less where the sampler looked more, so that a parameter it has settled still shows;
+              what chance alone would give (random sets in place of the best trials) is subtracted;
               a conditional parameter is judged among the trials in which it is active and weighted by the share of
               the best trials that use it; trials that were trained longer count as better than those stopped before.
 Cost          O(d (n log n + (bootstraps + draws) n cells)).
@@ -13,7 +14,7 @@ Cost          O(d (n log n + (bootstraps + draws) n cells)).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,7 @@ Floats = NDArray[np.float64]
 LEAST = 8
 _CELLS, _BOOTSTRAPS, _DRAWS = 24, 100, 50
 _TOP, _TOP_LEAST = 0.1, 8
+_BOUND = 20.0  # most that a trial in an empty region counts, against one where the sampler looked most
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +122,34 @@ def _column(codes: Floats, column: Column, weights: Floats, rng: np.random.Gener
     if active.sum() < LEAST or np.ptp(codes[active]) == 0:
         return np.zeros(len(weights))
     cells = _cells(codes[active], column)
-    inside = weights[:, active]
-    best = _top(inside)
-    seen = _divergence(best @ cells, inside @ cells)
-    shuffled = rng.permuted(np.tile(np.arange(inside.shape[1]), (_DRAWS, 1)), axis=1)
-    chance = _divergence(_top(np.ones(shuffled.shape)) @ cells, inside[:1] @ cells, cells, shuffled)
-    used = (_top(weights) * active).sum(axis=1) / _top(weights).sum(axis=1)
-    out: Floats = np.maximum(seen - chance.mean(), 0.0) * used
+    level = _levelled(cells)
+    inside = weights[:, active] * level
+    top = _top(inside)
+    seen = _divergence(top @ cells, inside @ cells)
+    chance = _chance(top[0], level, cells, rng)
+    best = _top(weights)
+    used = (best * active).sum(axis=1) / best.sum(axis=1)
+    out: Floats = np.maximum(seen - chance, 0.0) * used
+    return out
+
+
+def _chance(top: Floats, level: Floats, cells: Floats, rng: np.random.Generator) -> float:
+    """Divergence of as many trials drawn without regard to their rank: the median over draws.
+
+    "As many" is Kish's effective number, since weights differ; drawing without putting back varies less, by the
+    share of trials that is not drawn.
+    """
+    k = max(1, round(float(top.sum() ** 2 / (top**2).sum())))
+    drawn = rng.multinomial(k, level / level.sum(), size=_DRAWS) @ cells
+    spread = _divergence(drawn, (level @ cells)[None])
+    return float(np.median(spread)) * (1.0 - float(top.sum() / level.sum()))
+
+
+def _levelled(cells: Floats) -> Floats:
+    """Weights that make up for where the sampler looked most, mean 1, shape ``(n,)``; bounded against lone trials."""
+    crowd = cells @ cells.mean(axis=0)
+    weight = np.minimum(1.0 / crowd, _BOUND / crowd.max())
+    out: Floats = weight / weight.mean()
     return out
 
 
@@ -151,18 +174,13 @@ def _cells(codes: Floats, column: Column) -> Floats:
     middle = (np.arange(_CELLS) + 0.5) / _CELLS
     width = max(1.06 * float(np.std(codes)) * len(codes) ** -0.2, 1.0 / _CELLS)
     near = np.exp(-0.5 * ((codes[:, None] - middle) / width) ** 2)
-    kernel: Floats = near / near.sum(axis=1, keepdims=True)
+    # A little everywhere: else one lone trial far out makes up the whole divergence.
+    kernel: Floats = 0.9 * near / near.sum(axis=1, keepdims=True) + 0.1 / _CELLS
     return kernel
 
 
-def _divergence(best: Floats, every: Floats, cells: Floats | None = None, order: Any = None) -> Floats:
-    """Pearson divergence of the density of the best from that of all, for every row.
-
-    With ``order`` the best are drawn by chance instead: row ``i`` takes the first of ``order[i]``.
-    """
-    if cells is not None:
-        k = round(float(best.sum(axis=1)[0]))
-        best = cells[order[:, :k]].sum(axis=1)
+def _divergence(best: Floats, every: Floats) -> Floats:
+    """Pearson divergence of the density of the best from that of all, for every row."""
     p = best / best.sum(axis=1, keepdims=True)
     q = every / every.sum(axis=1, keepdims=True)
     out: Floats = ((p / q - 1.0) ** 2 * q).sum(axis=1)

@@ -79,3 +79,17 @@ def test_effects_compare_only_trials_trained_alike():
     assert effect.n == 12
     # Kernel regression flattens a line towards its ends, so only the middle half must follow it.
     assert effect.mean[10:30] == pytest.approx(effect.codes[10:30] + 1 / 9, abs=0.12)
+
+
+def test_a_parameter_that_the_sampler_has_settled_still_matters():
+    rng = np.random.default_rng(3)
+    space = tw.Space(x=tw.Float(0, 1), z=tw.Float(0, 1))
+    study = tw.Study.open("settled", space, method="random", storage="memory")
+    for i in range(150):
+        near = float(np.clip(rng.normal(0.3, 0.03), 0, 1))
+        study.enqueue({"x": near if i > 20 else float(rng.random()), "z": float(rng.random())})
+        trial = study.ask()
+        trial.tell(abs(trial.params["x"] - 0.3))
+    found = by_name(study)
+    assert found["x"].value > 0.8
+    assert found["z"].low == 0
