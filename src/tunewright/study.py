@@ -110,22 +110,19 @@ class Study:
             maximize: Metric or metrics to make large.
             steps: Steps of a full training, or ``(fewest, full)``, when trials report by step.
             limits: Largest acceptable value of other metrics.
-            method: Name from the catalogue such as ``"tpe"`` or ``"hyperband(tpe)"``, an algorithm of your own, or
-                ``"auto"``.
+            method: ``"auto"``, a name such as ``"tpe"`` or ``"hyperband(tpe)"``, or an algorithm of your own.
             options: Hyper-hyperparameters of the method.
             seed: Root of all randomness; 0 when not given.
             storage: ``"memory"``, a path, a URL or a store; None for ``.tunewright/studies.db`` here or above.
             exist: ``"resume"`` an existing study, or ``"error"`` when it exists, or when it ``"must"`` exist and does not.
-            on_change: When the space differs from the stored one: give the study a new ``"version"`` of its space,
-                keeping all trials, or raise an ``"error"``.
+            on_change: When the space is not the stored one: add a ``"version"``, keeping trials, or raise an ``"error"``.
             resumable: Whether trials can save and load checkpoints; ``auto`` asks.
             policy: Leases and retries.
 
         Raises:
             ConfigError: If an argument cannot be used, or contradicts the existing study.
             SpaceError: If the space cannot be used; ``SpaceConflict`` if it changed and ``on_change`` forbids it.
-            StudyExists: If it exists and must not.
-            StudyMissing: If it does not exist and must.
+            StudyExists, StudyMissing: If it exists and must not, or does not and must.
             StoreUnavailable: If the store cannot be opened.
         """
         if in_worker():

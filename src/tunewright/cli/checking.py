@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tunewright.study import Study
 
 _LITTLE = 500 * 2**20
-_PACKAGES = ("numpy", "scipy", "click", "rich", "msgspec", "starlette", "uvicorn")
+_PACKAGES = ("numpy", "scipy", "click", "rich", "msgspec")
 _EXTRAS = ("torch", "scikit-learn", "pandas", "polars", "pyarrow", "matplotlib", "plotly")
 
 

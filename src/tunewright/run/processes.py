@@ -245,8 +245,8 @@ class Processes:
                 sock.close()
             os.environ.update(self._environment(slot))
             # A notebook or a test runner may have put an object of its own in their place.
-            sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115, PTH123
-            sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115, PTH123
+            sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
+            sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
             serve(Wire(theirs), self._function)
         finally:
             os._exit(0)
