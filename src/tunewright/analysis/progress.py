@@ -197,7 +197,7 @@ class Plain:
         parts = [head, shown, "best" if better else "", pairs(trial.config)]
         if event.outcome in FAILURES:
             # Often the last line of a traceback is the only one that says what happened.
-            parts[1:] = [" ".join(event.error.strip().rpartition("\n")[2].split())]
+            parts[1:3] = [" ".join(event.error.strip().rpartition("\n")[2].split())]
         body = " ".join(p for p in parts if p)
         room = WIDTH - len(tail)
         return (body if len(body) <= room else body[: room - 3] + "...") + tail

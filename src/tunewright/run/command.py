@@ -31,7 +31,7 @@ _POLL = 0.2
 _STEPS = ("step", "epoch", "iteration")
 _WORD = r"[A-Za-z_][\w./@\-]*"
 _VALUE = r"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|nan|inf)"
-_PAIR = re.compile(rf"({_WORD})\s*[=:]\s*({_VALUE})(?![\w.:])", re.IGNORECASE)
+_PAIR = re.compile(rf"(?<![\w./:@\-])({_WORD})\s*[=:]\s*({_VALUE})(?![\w.:])", re.IGNORECASE)
 _COUNT = re.compile(r"\b(?:step|epoch|iteration)\b\s*[=:#\[(]?\s*(\d+)", re.IGNORECASE)
 _MEMORY = re.compile(
     rb"CUDA out of memory|OutOfMemoryError|CUDNN_STATUS_ALLOC_FAILED|std::bad_alloc|^MemoryError|"

@@ -60,7 +60,7 @@ def declared(name: str, text: str) -> Domain:
         return Bool(**believed)
     ordered = body.startswith("order ")
     options = [scalar(part.strip()) for part in body.removeprefix("order ").split("|")]
-    if len(options) < 2 or "" in options:
+    if len(options) < 2 or "" in options or ".." in body:
         raise SpaceError(
             f"'{name}' must be declared like 'log 1e-5..1e-1', 'int 1..8', 'adam|sgd' or 'bool'; got {text!r}. Correct it."
         )
