@@ -181,7 +181,7 @@ class Bayes:
 
     def _design(self, problem: Problem, number: int, rng: np.random.Generator) -> FloatArray:
         space = problem.space
-        if space.constraints or number >= self.initial or log_belief(space) is not None:
+        if not space.d or space.constraints or number >= self.initial or log_belief(space) is not None:
             rows = space.sample(rng, 1)
         else:
             rows = space.snap(sobol(space.d, (problem.seed,)).block(number, 1))
