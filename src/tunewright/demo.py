@@ -172,6 +172,7 @@ def run_demo(
     Raises:
         MissingExtra: If scikit-learn is not installed.
         ConfigError: If an argument cannot be used.
+        KeyboardInterrupt: If a signal interrupts it; running trials have been paused and saved.
     """
     if importlib.util.find_spec("sklearn") is None:
         raise missing_extra("sklearn", "trees")
@@ -200,11 +201,11 @@ def _play(demo: _Demo, method: str, report: str | None) -> dict[str, Any]:
         f"Tuning a digit classifier: SVM, boosted trees or a {net} network, {demo.size.trials} trials ..."
     )
     with _open(demo, demo.name, method, demo.seed) as tuned:
-        tuned.run(demo.work, trials=demo.size.trials, progress=demo.progress, executor=demo.executor)
+        _run(demo, tuned, demo.size.trials, demo.progress)
         spent = cost_of(tuned)
         demo.say(f"\nRandom search at the same cost, {spent:.1f} s of training ...")
         with _open(demo, f"{demo.name}-random", Capped(Random(), spent), demo.seed + _OTHER) as random:
-            random.run(demo.work, progress=demo.progress, executor=demo.executor)
+            _run(demo, random, None, demo.progress)
             ours, theirs = candidates(tuned, demo.size.top), candidates(random, demo.size.top)
             demo.say(f"\nRe-evaluating the best {demo.size.top} of each on {demo.size.seeds} fresh seeds ...")
             errors, tests = _confirm(demo, [*ours, *theirs])
@@ -229,6 +230,14 @@ def _open(demo: _Demo, name: str, method: str | Algorithm[Any], seed: int) -> St
     )
 
 
+def _run(demo: _Demo, study: Study, trials: int | None, progress: Progress) -> None:
+    """Runs one study; an interruption ends the demo instead of letting it go on to the next part."""
+    summary = study.run(demo.work, trials=trials, progress=progress, executor=demo.executor)
+    if summary.why == "interrupted":
+        demo.say(f"\nInterrupted. What is done is kept in {demo.storage} unless that was a temporary place.")
+        raise KeyboardInterrupt
+
+
 def cost_of(study: Study) -> float:
     """CPU seconds of training over all reports of a study, those of repeated steps included."""
     records = study.session.store.read(study.session.info.id)
@@ -243,7 +252,7 @@ def _confirm(demo: _Demo, found: list[Trial]) -> tuple[np.ndarray[Any, Any], np.
     with Study.open(
         f"{demo.name}-fresh", space, minimize="error", method="grid", seed=demo.seed, storage=demo.storage
     ) as study:
-        study.run(demo.work, progress="none", executor=demo.executor)
+        _run(demo, study, None, "none")
         at = {(t.config["candidate"], t.config["seed"]): t.metrics for t in study.trials if t.metrics}
     if any((text, seed) not in at for text in texts for seed in seeds):
         raise ConfigError(
@@ -298,7 +307,7 @@ def _compare(
         us.sentence(percent, "error"),
         f"Test error, on {demo_tasks.TEST_SIZE} images that no search saw: {interval(us.test)} over "
         f"{us.test.n} seeds; another test set of that size would move it by about {100 * spread:.1f} points.",
-        f"Random search at the same cost ({costs['random']:.1f} s against {costs['tuned']:.1f} s, "
+        f"Random search at the same training cost ({costs['random']:.1f} s against {costs['tuned']:.1f} s, "
         f"{len(random.trials)} full trainings against {len(tuned.trials)} trials): {interval(them.test)}, "
         f"{describe(rival.config)}",
         _verdict(outcome, gap),

@@ -127,3 +127,39 @@ def test_a_capped_search_begins_nothing_once_the_cost_is_reached():
 )
 def test_the_verdict_says_who_won(outcome, gap, words):
     assert _verdict(outcome, gap).startswith(words)
+
+
+@pytest.mark.slow
+@sklearn
+def test_an_interrupted_demo_ends_and_the_same_command_goes_on(tmp_path):
+    import os
+    import signal
+    import subprocess
+    import sys
+    import time
+
+    storage = tmp_path / "s.db"
+    code = "import sys; from tunewright.demo import run_demo; print(run_demo(quick=True, report=None, storage=sys.argv[1], progress='none')['outcome'])"
+    command = [sys.executable, "-c", code, str(storage)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not _trials(storage):
+        time.sleep(0.1)
+    os.kill(process.pid, signal.SIGTERM)
+    output, error = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert b"KeyboardInterrupt" in error
+    assert output == b""
+    before = _trials(storage)
+    assert 0 < before <= demo.QUICK.trials
+    done = subprocess.run(command, capture_output=True, timeout=120, check=True)
+    assert done.stdout.strip() in (b"tuned", b"random", b"tie")
+    assert _trials(storage) == demo.QUICK.trials
+
+
+def _trials(storage):
+    """Number of trials of the tuned study in a file that may not be there yet."""
+    if not storage.exists() or not Study.exists("digits-quick-auto-0", storage):
+        return 0
+    with Study.open("digits-quick-auto-0", storage=storage, exist="must") as study:
+        return len(study.trials)
