@@ -94,6 +94,14 @@ def test_python_function_and_outcome_as_json(shell: Shell) -> None:
     assert shell.json(*args)["ended"] == 0, "the same command has nothing left to do"
 
 
+def test_a_function_that_declares_while_it_runs(shell: Shell) -> None:
+    shell.write("f.py", "def train(trial) -> float:\n    return trial.suggest_float('x', 0, 1)\n")
+    data = shell.json("run", "--method", "random", "--trials", 3, "f.py:train")
+    assert data["counts"] == {"completed": 3}
+    assert set(data["best"]["params"]) == {"x"}
+    assert shell.json("replay")["same"] is True
+
+
 def test_a_sweep_file_and_a_metrics_file(shell: Shell) -> None:
     shell.write(
         "write.py",
@@ -152,7 +160,9 @@ def test_weak_scripts_are_stopped_by_signal(shell: Shell) -> None:
     assert shell.json("replay", "h")["same"] is True
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_interrupted_and_continued_by_the_same_command(shell: Shell, number: int, code: int) -> None:
     args = run_script("--trials", 4, "--workers", 2, "--grace", "2s", sleep=0.15)
     process = shell.start(*args)

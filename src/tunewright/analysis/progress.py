@@ -298,6 +298,7 @@ class Live:
         self._pace = pace
         self._ledger: Any = None
         self._last: list[str] = []
+        self._over = False
         console = Console(file=out, force_terminal=True) if not out.isatty() else Console(file=out)
         self._screen = Screen(
             console=console, refresh_per_second=_PER_SECOND, get_renderable=self._frame, transient=False
@@ -315,6 +316,7 @@ class Live:
 
     def close(self) -> None:
         """Draws the last state."""
+        self._over = True
         self._screen.stop()
 
     def _frame(self) -> Any:
@@ -333,7 +335,8 @@ class Live:
         share = pace.seconds / pace.timeout * 1000 if pace.timeout and not pace.trials else None
         total, completed = (1000.0, share) if share is not None else (pace.trials, float(done))
         drawn = ProgressBar(total, completed or 0.0, width=40) if total else Text("")
-        ending = f"about {duration(left)} left" if left is not None else duration(pace.seconds)
+        passed = left is None or self._over
+        ending = duration(pace.seconds) if passed else f"about {duration(left or 0.0)} left"
         counts = ", ".join(f"{n} {s.replace('_', ' ')}" for s, n in list(ledger.counts.items()) if n)
         bar.add_row(drawn, pace.of(done), f"{pace.rate * 60:.3g}/min", ending)
         parts += [bar, Text(counts, style="dim")]
@@ -352,7 +355,9 @@ class Live:
                 )
             )
         parts += [Text(line, style="red", overflow="ellipsis", no_wrap=True) for line in self._last]
-        return Group(*parts, Text("Ctrl-C pauses; the same command goes on.", style="dim"))
+        if not self._over:
+            parts.append(Text("Ctrl-C pauses; the same command goes on.", style="dim"))
+        return Group(*parts)
 
     def _values(self, trial: Trial) -> str:
         metrics = trial.metrics

@@ -16,7 +16,7 @@ from tunewright.cli.exits import DONE, INTERNAL
 from tunewright.errors import StudyMissing, TunewrightError
 
 if TYPE_CHECKING:
-    from tunewright.store.base import Store
+    from tunewright.store.base import Lease, Store
     from tunewright.study import Study
 
 _LITTLE = 500 * 2**20
@@ -155,14 +155,12 @@ def _study(study: Study) -> list[dict[str, Any]]:
             else "the state in use is not what the log says",
         )
     ]
-    leases = session.store.leases(session.info.id)
+    leases, agree = _leases(study)
     expired = [x.trial for x in leases if x.expired]
-    running = set(ledger.running)
-    held = {x.trial for x in leases}
     text = f"{len(leases)} held"
     if expired:
         text += f"; trials {expired} fell silent and are given out again when somebody runs the study"
-    checks.append(_check(f"{name}: leases", running == held, text))
+    checks.append(_check(f"{name}: leases", agree, text))
     folder = Path(session.store.blobs(session.info.id))
     needed = [t for t in ledger.trials if t.checkpoint is not None and not t.finished]
     lost = [t.number for t in needed if not (folder / (t.checkpoint or (0, ""))[1]).exists()]
@@ -173,6 +171,17 @@ def _study(study: Study) -> list[dict[str, Any]]:
     )
     checks.append(_check(f"{name}: checkpoints", not lost, text))
     return [*checks, _replayed(study)]
+
+
+def _leases(study: Study) -> tuple[list[Lease], bool]:
+    """The leases, and whether they belong to the running trials; looks again, since others may be at work."""
+    session = study.session
+    leases: list[Lease] = []
+    for _ in range(5):
+        leases = session.store.leases(session.info.id)
+        if set(session.sync().running) == {x.trial for x in leases}:
+            return leases, True
+    return leases, False
 
 
 def _replayed(study: Study) -> dict[str, Any]:

@@ -145,7 +145,9 @@ def show(study: str | None, number: int | None, storage: str | None, as_json: bo
             "space": opened.space.to_dict(),
             "versions": len(opened.session.ledger.spaces),
             "run": command_of(opened),
-            "notes": [{"at": at, **n.data} for at, n in opened.session.ledger.notes if n.topic == "note"],
+            "notes": [
+                {"position": seq, **n.data} for seq, n in opened.session.ledger.notes if n.topic == "note"
+            ],
         }
         if as_json:
             emit(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -165,20 +166,11 @@ def _training(sweep: Sweep) -> tuple[Callable[..., Any], Executor | None]:
 
 def _declaring(sweep: Sweep, train: Callable[..., Any]) -> Any:
     """A function that declares its parameters stands for its space; one with none declares them while it runs."""
-    from tunewright.core.declare import space_of
-    from tunewright.errors import SpaceError
-
     if sweep.argv:
         raise ConfigError(
             "A command needs parameters; got none. Write '{lr:log 1e-5..1e-1}' in it, or pass --space."
         )
-    try:
-        space_of(train)
-    except SpaceError:
-        if getattr(train, "__annotations__", None):
-            raise
-        return None
-    return train
+    return train if set(inspect.signature(train).parameters) - {"trial"} else None
 
 
 def _devices(given: Any) -> list[str]:

@@ -1,0 +1,86 @@
+"""What is said at the end of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import tunewright as tw
+from tunewright.cli import outcome
+from tunewright.cli.common import RUN_NOTE
+from tunewright.run.driver import Summary
+
+
+def studied(measure: Callable[[float], float], xs: list[float], **how: Any) -> tw.Study:
+    space = tw.Space(x=tw.Float(0.0, 1.0, guess=0.5, confidence=0.0), o=tw.Choice(["a b"]))
+    study = tw.Study.open("my study", space, method="random", storage="memory", **how)
+    study.session.enqueue({"x": 0.5}, key="defaults", by="defaults")
+    for x in xs:
+        study.enqueue({"x": x})
+    for _ in range(len(xs) + 1):
+        trial = study.ask()
+        assert trial is not None
+        study.tell(trial, measure(trial.params["x"]))
+    return study
+
+
+def test_the_best_is_compared_with_the_defaults() -> None:
+    study = studied(lambda x: 2 * x, [0.3, 0.25])
+    assert outcome.gain(study, study.best) == "0.5 (50.0%) better than your defaults, which got 1"
+    assert outcome.gain(study, study.trials[0]) == ""
+    study = studied(lambda x: 2 * x, [0.3], maximize="acc")
+    assert outcome.best_of(study) is study.trials[0]
+    assert "worse than your defaults" in outcome.gain(study, study.trials[1])
+
+
+def test_how_to_use_the_best() -> None:
+    study = studied(lambda x: x, [0.25])
+    assert outcome.usage(study, study.best) == "train(x=0.25, o='a b')"
+    study.session.note(RUN_NOTE, {"argv": ["python", "t.py", "--x={x}", "{o}"], "function": "", "limits": {}})
+    assert outcome.usage(study, study.best) == "python t.py --x=0.25 'a b'"
+
+
+def test_the_next_step() -> None:
+    near = studied(lambda x: x, [0.001])
+    assert outcome.advice(near, near.best, "").startswith("x=0.001 is best near its lower bound 0")
+    inside = studied(lambda x: abs(x - 0.4), [0.4])
+    assert outcome.advice(inside, inside.best, "") == "tunewright show 'my study'"
+    many = studied(lambda x: abs(x - 0.4), [0.4] * 10)
+    assert (
+        outcome.advice(many, many.best, " --storage a.db")
+        == "tunewright importance 'my study' --storage a.db"
+    )
+    assert "--status failed" in outcome.advice(many, None, "")
+
+
+def test_conclusion(capsys: pytest.CaptureFixture[str]) -> None:
+    study = studied(lambda x: x, [0.25])
+    outcome.conclude(study, Summary("trials", 2, 0, 1.0), "")
+    out = capsys.readouterr().out
+    assert out.splitlines() == [
+        "my study: all trials are done; 2 trials ended in 1.0s",
+        "best    trial 1: loss=0.25",
+        "        0.25 (50.0%) better than your defaults, which got 0.5",
+        "use     train(x=0.25, o='a b')",
+        "next    tunewright show 'my study'",
+    ]
+    data = outcome.as_json(study, Summary("trials", 2), 0)
+    assert (data["best"]["number"], data["defaults"]["number"], data["use"]) == (
+        1,
+        0,
+        "train(x=0.25, o='a b')",
+    )
+
+
+def test_several_objectives() -> None:
+    study = tw.Study.open(
+        "m", tw.Space(x=tw.Float(0, 1)), minimize=["a", "b"], method="random", storage="memory"
+    )
+    assert outcome.best_of(study) is None
+    for _ in range(3):
+        trial = study.ask()
+        assert trial is not None
+        study.tell(trial, a=trial.params["x"], b=1 - trial.params["x"])
+    assert outcome.best_of(study) in study.pareto
