@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -132,12 +137,6 @@ def test_the_verdict_says_who_won(outcome, gap, words):
 @pytest.mark.slow
 @sklearn
 def test_an_interrupted_demo_ends_and_the_same_command_goes_on(tmp_path):
-    import os
-    import signal
-    import subprocess
-    import sys
-    import time
-
     storage = tmp_path / "s.db"
     code = "import sys; from tunewright.demo import run_demo; print(run_demo(quick=True, report=None, storage=sys.argv[1], progress='none')['outcome'])"
     command = [sys.executable, "-c", code, str(storage)]
