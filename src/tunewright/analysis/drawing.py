@@ -270,6 +270,11 @@ def _text(x: float, y: float, text: str, anchor: str = "start", style: str = "")
     return f'<text x="{_f(x)}" y="{_f(y)}" text-anchor="{anchor}"{name}>{escape(text)}</text>'
 
 
+def _tick(x: float, y: float, text: str, edge: float, style: str = "") -> str:
+    """A tick's text below it, moved left where it would leave the drawing."""
+    return _text(min(x, edge - len(text) * CHAR / 2 - 2), y, text, "middle", style)
+
+
 def _path(points: Sequence[Point]) -> str:
     """Path data; NaN lifts the pen."""
     out, down = [], False
@@ -354,7 +359,7 @@ def _panel(panel: Panel, left: float, top: float, width: float, y_chars: int) ->
         x = frame.x(position)
         out.append(f'<path class="axis" d="M{_f(x)} {_f(bottom)}v4"/>')
         room = int(frame.width / max(1, len(panel.x.ticks)) / CHAR) if len(panel.x.ticks) > 1 else 20
-        out.append(_text(x, bottom + 17, shorten(text, max(room, 4)), "middle"))
+        out.append(_tick(x, bottom + 17, shorten(text, max(room, 4)), left + width))
     out.append(f'<path class="axis" d="M{_f(frame.left)} {_f(bottom)}H{_f(frame.left + frame.width)}"/>')
     out.extend(_mark(mark, frame) for mark in panel.marks)
     if panel.x.label:
@@ -379,7 +384,7 @@ def _rows(rows: Rows, top: float, width: float) -> tuple[str, float]:
         for position, text in _spaced(axis.ticks, right - left):
             x = left + position * (right - left)
             rules.append(f'<path class="axis" d="M{_f(x)} {_f(y - 3)}v6"/>')
-            texts.append(_text(x, y + 15, shorten(text, 18), "middle", "halo"))
+            texts.append(_tick(x, y + 15, shorten(text, 18), width, "halo"))
         most = int((names if beside else width) / CHAR) - 1
         name = shorten(axis.label, most)
         texts.append(
