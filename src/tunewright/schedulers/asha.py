@@ -6,13 +6,14 @@ cannot be resumed (``Halting``), or early results say little about late ones (``
 *Paper*: Li, Jamieson, Rostamizadeh, Gonina, Ben-tzur, Hardt, Recht and Talwalkar 2020, "A System for Massively
 Parallel Hyperparameter Tuning", MLSys, arXiv:1810.05934, Algorithm 2 (``get_job``).
 
-*Differs*: configurations come from any sampler, which sees every result; levels are counted down from the full
+*Differs*: configurations come from any sampler, by the results of the highest rung that has enough of them
+(``core.panel``); levels are counted down from the full
 training, so that the last promotion has the full factor; a failed trial counts as the worst of the rung it was
 heading for; several objectives are ranked by non-dominated fronts; when the sampler has nothing more to propose and
 nothing runs, the best trial is promoted even from a rung too small to spare one.
 
 *Cost*: ``ask`` O(k) for k rungs, plus the sampler's when no trial can be promoted; ``tell`` O(log n) per event, plus
-the sampler's.
+the sampler's for each rung.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import numpy as np
 
 from tunewright.core.algorithm import Action, Algorithm, Resume, Start
 from tunewright.core.events import Event
+from tunewright.core.panel import Panel
 from tunewright.core.problem import Problem
 from tunewright.core.rungs import Ladder, checked_count, checked_eta, levels, share, steps_of
 from tunewright.numerics.ranking import best_first
@@ -37,11 +39,11 @@ class AshaState:
 
     Attributes:
         ladder: The rungs.
-        inner: State of the sampler.
+        panel: The sampler, at each level.
     """
 
     ladder: Ladder
-    inner: Any
+    panel: Panel
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +81,13 @@ class Asha:
         fidelity = steps_of("Asha", problem)
         steps = levels(fidelity.low, fidelity.high, self.eta)
         steps = steps[min(self.skip, len(steps) - 1) :]
-        return AshaState(Ladder.of(problem, steps, best_first), self.sampler.init(problem))
+        return AshaState(Ladder.of(problem, steps, best_first), Panel.of(self.sampler, problem, steps))
 
     def tell(self, state: AshaState, events: Sequence[Event]) -> AshaState:
-        """Moves trials along the rungs; the sampler learns from everything."""
+        """Moves trials along the rungs; the sampler learns the results of each."""
         for event in events:
             state.ladder.apply(event)
-        state.inner = self.sampler.tell(state.inner, events)
+        state.panel.apply(events)
         return state
 
     def ask(self, state: AshaState, slots: int, rng: np.random.Generator) -> tuple[Action, ...]:
@@ -96,9 +98,8 @@ class Asha:
         actions: list[Action] = list(islice(self._promotions(ladder), slots))
         if len(actions) < slots:
             first = ladder.rungs[0].level
-            wishes = self.sampler.ask(state.inner, slots - len(actions), rng)
-            configs = [w for w in wishes if isinstance(w, Start)]
-            actions += [Start(w.config, first, w.parent, w.why) for w in configs]
+            wishes = state.panel.ask(slots - len(actions), rng)
+            actions += [Start(w.config, first, w.parent, w.why) for w in wishes]
         if not actions and ladder.idle:
             actions += islice(_leftover(ladder), 1)
         return tuple(actions)

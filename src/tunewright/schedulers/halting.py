@@ -7,9 +7,10 @@ they can: ``Asha`` never gives up a good trial for coming early.
 Ray Tune and of Klein et al. 2020, arXiv:2003.10865, section 3 ("stopping type").
 
 *Differs*: the trial itself counts among those that came to the rung, and of fewer than ``eta`` the best goes on; a
-trial that reports NaN or infinity at a rung is stopped; failed trials count as the worst of their next rung.
+trial that reports NaN or infinity at a rung is stopped; failed trials count as the worst of their next rung; the
+sampler proposes by the results of the highest rung that has enough of them (``core.panel``).
 
-*Cost*: ``ask`` that of the sampler; ``tell`` O(log n) per event, plus the sampler's.
+*Cost*: ``ask`` that of the sampler; ``tell`` O(log n) per event, plus the sampler's for each rung.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from tunewright.core.algorithm import Action, Algorithm, Start, Stop
+from tunewright.core.algorithm import Action, Algorithm, Stop
 from tunewright.core.events import Ended, Event, Reported, Signalled
+from tunewright.core.panel import Panel
 from tunewright.core.problem import Problem
 from tunewright.core.rungs import Ladder, checked_eta, levels, share, steps_of
 from tunewright.numerics.ranking import best_first
@@ -34,12 +36,12 @@ class HaltingState:
 
     Attributes:
         ladder: The rungs.
-        inner: State of the sampler.
+        panel: The sampler, at each level.
         doomed: Trials to be stopped, with the reason.
     """
 
     ladder: Ladder
-    inner: Any
+    panel: Panel
     doomed: dict[int, dict[str, float]] = field(default_factory=dict)
 
 
@@ -74,10 +76,10 @@ class Halting:
         """
         fidelity = steps_of("Halting", problem)
         steps = levels(fidelity.low, fidelity.high, self.eta)
-        return HaltingState(Ladder.of(problem, steps, best_first), self.sampler.init(problem))
+        return HaltingState(Ladder.of(problem, steps, best_first), Panel.of(self.sampler, problem, steps))
 
     def tell(self, state: HaltingState, events: Sequence[Event]) -> HaltingState:
-        """Judges trials as they come to a rung; the sampler learns from everything."""
+        """Judges trials as they come to a rung; the sampler learns the results of each."""
         ladder = state.ladder
         for event in events:
             reached = ladder.apply(event)
@@ -86,7 +88,7 @@ class Halting:
                     self._judge(state, event.trial, height)
             elif isinstance(event, Signalled | Ended):
                 state.doomed.pop(event.trial, None)
-        state.inner = self.sampler.tell(state.inner, events)
+        state.panel.apply(events)
         return state
 
     def _judge(self, state: HaltingState, trial: int, height: int) -> None:
@@ -101,5 +103,4 @@ class Halting:
         stops = tuple(Stop(trial, why) for trial, why in state.doomed.items())
         if slots == 0:
             return stops
-        wishes = self.sampler.ask(state.inner, slots, rng)
-        return (*stops, *(w for w in wishes if isinstance(w, Start)))
+        return (*stops, *state.panel.ask(slots, rng))

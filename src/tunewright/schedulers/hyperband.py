@@ -8,12 +8,13 @@ Falkner, Klein and Hutter 2018 (BOHB, arXiv:1807.01774).
 
 *Differs*: a rung is judged when all its trials have come or failed, and meanwhile free workers fill the next bracket,
 so that none is idle with any number of them; brackets repeat from the most aggressive one; steps are rounded to whole
-ones; a failed trial counts as the worst of its rung. Algorithm 1's ``n = ceil((s_max + 1) eta^s / (s + 1))`` is
+ones; a failed trial counts as the worst of its rung; the sampler proposes by the results of the highest level that has
+enough of them (``core.panel``), as BOHB does, but without BOHB's third of random draws. Algorithm 1's ``n = ceil((s_max + 1) eta^s / (s + 1))`` is
 followed: for R = 81 and eta = 3 that is 81, 34, 15, 8 and 5 configurations, where the paper's example rounds
 ``(s_max + 1) / (s + 1)`` down first and has 81, 27, 9, 6 and 5.
 
 *Cost*: ``ask`` O(b k) for b open brackets of k rungs, plus the sampler's; ``tell`` O(log n) per event, plus the
-sampler's.
+sampler's for each level.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import numpy as np
 
 from tunewright.core.algorithm import Action, Algorithm, Resume, Start
 from tunewright.core.events import Ended, Event, Paused, Reported, Resumed, Started
+from tunewright.core.panel import Panel
 from tunewright.core.problem import Problem
 from tunewright.core.rungs import Ladder, checked_count, checked_eta, levels, steps_of
 from tunewright.numerics.ranking import best_first
@@ -115,14 +117,14 @@ class HyperbandState:
 
     Attributes:
         problem: Says what a loss is.
-        inner: State of the sampler.
+        panel: The sampler, at each level.
         opened: Brackets opened so far.
         open: Brackets that are not over, by number, oldest first.
         member: Bracket of each trial in an open bracket.
     """
 
     problem: Problem
-    inner: Any
+    panel: Panel
     opened: int = 0
     open: dict[int, Bracket] = field(default_factory=dict)
     member: dict[int, int] = field(default_factory=dict)
@@ -166,11 +168,12 @@ class Hyperband:
         Raises:
             UnsupportedError: If trials have no steps, or the sampler refuses the problem.
         """
-        steps_of("Hyperband", problem)
-        return HyperbandState(problem, self.sampler.init(problem))
+        fidelity = steps_of("Hyperband", problem)
+        steps = levels(fidelity.low, fidelity.high, self.eta)
+        return HyperbandState(problem, Panel.of(self.sampler, problem, steps))
 
     def tell(self, state: HyperbandState, events: Sequence[Event]) -> HyperbandState:
-        """Moves trials along the rungs of their brackets; the sampler learns from everything."""
+        """Moves trials along the rungs of their brackets; the sampler learns the results of each."""
         for event in events:
             if isinstance(event, Started):
                 self._join(state, event)
@@ -180,7 +183,7 @@ class Hyperband:
                     ladder = state.open[number].ladder
                     if ladder.apply(event) or event.trial not in ladder.climbs:
                         _close(state, number)
-        state.inner = self.sampler.tell(state.inner, events)
+        state.panel.apply(events)
         return state
 
     def _join(self, state: HyperbandState, event: Started) -> None:
@@ -209,10 +212,9 @@ class Hyperband:
         for bracket in state.open.values():
             actions += islice(bracket.promotions(), slots - len(actions))
         if len(actions) < slots:
-            wishes = self.sampler.ask(state.inner, slots - len(actions), rng)
-            configs = [w for w in wishes if isinstance(w, Start)]
+            wishes = state.panel.ask(slots - len(actions), rng)
             places = self._places(state)
-            actions += [Start(w.config, next(places), w.parent, w.why) for w in configs]
+            actions += [Start(w.config, next(places), w.parent, w.why) for w in wishes]
         if not actions and all(b.ladder.idle for b in state.open.values()):
             leftover = (p for b in state.open.values() for p in b.promotions(closed=True))
             actions += islice(leftover, slots)

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tunewright.bench.tables import folder
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+from benchmarks import regret
+
+
+def test_ours_are_told_from_peers() -> None:
+    assert regret.is_ours("tw_tpe")
+    assert regret.is_ours("mf_tw_asha")
+    assert not regret.is_ours("mf_optuna_tpe_hb")
+    assert regret.usable("mf_tw_asha")
+    assert not regret.usable("nosuchpackage_tpe")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (folder("peerbench") / "worker.py").exists(), reason="needs the peerbench harness")
+@pytest.mark.parametrize(
+    ("suite", "adapters"),
+    [("svm_digits", "tw_random,tw_tpe"), ("mlp_breast_cancer", "mf_tw_asha,mf_tw_halting")],
+)
+def test_the_harness_runs_our_adapter(suite: str, adapters: str, capfd: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--suite", suite, "--adapters", adapters, "--seeds", "1", "--budget", "2"]
+    assert regret.main(arguments) == 0
+    out = capfd.readouterr().out
+    for adapter in adapters.split(","):
+        (row,) = [line for line in out.splitlines() if line.startswith(f"| {adapter} |")]
+        assert "1-1" in row
+        assert "Error" not in row
