@@ -195,6 +195,23 @@ def test_killed_driver_leaves_nothing_behind_and_continues(shell: Shell) -> None
     assert shell.json("replay", "s")["same"] is True
 
 
+def test_what_a_script_started_ends_with_a_killed_driver(shell: Shell) -> None:
+    shell.write(
+        "parent.py",
+        "import subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        "open('steps.txt', 'a').write(f'0 0 {child.pid}\\n')\n"
+        "for step in range(600): print(f'step {step} loss={sys.argv[1]}', flush=True); time.sleep(0.1)\n",
+    )
+    args = ["run", "--minimize", "loss", "--method", "random", "--workers", 2]
+    process = shell.start(*args, "--", PYTHON, "parent.py", "{x:0.0..1.0}")
+    shell.wait(lambda: len(shell.lines("steps.txt")) >= 2, "children")
+    process.kill()
+    process.communicate()
+    pids = {int(line.split()[2]) for line in shell.lines("steps.txt")}
+    shell.wait(lambda: not any(map(alive, pids)), "children to be gone")
+
+
 def test_ask_and_tell_across_processes(shell: Shell) -> None:
     shell(*run_script("--trials", 1))
     asked = shell.json("ask", "s", "--lease", "1h")

@@ -75,11 +75,11 @@ class Wire:
         return b"".join(parts)
 
 
-def die_with_parent(parent: int) -> None:
-    """Asks the kernel to end this process when its driver dies, so that none is left behind."""
+def die_with_parent(parent: int, number: int = signal.SIGKILL) -> None:
+    """Asks the kernel to signal this process when its driver dies, so that none is left behind."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)
+            ctypes.CDLL(None, use_errno=True).prctl(1, number)
         if parent and os.getppid() != parent:
             os._exit(1)
 

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any, BinaryIO
 
 from tunewright.errors import ConfigError, RunError
@@ -266,12 +267,9 @@ def run_script(trial: Attempt, *, tunewright_command: Mapping[str, Any]) -> dict
         process_group=0,
         preexec_fn=partial(_begin, parent),  # noqa: PLW1509 - a worker has no other thread
     )
-    try:
+    with _together(process):
         tail = _follow(process, meter, file, options["grace"])
         status = process.wait()
-    finally:
-        _signal(process, signal.SIGKILL)
-        process.wait()
     meter.close()
     if meter.ended:
         if any(folder.iterdir()):
@@ -280,6 +278,29 @@ def run_script(trial: Attempt, *, tunewright_command: Mapping[str, Any]) -> dict
     if status:
         _fail(status, tail)
     return meter.result()
+
+
+@contextlib.contextmanager
+def _together(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Ends the script with everything it started when this is left, and when the driver is killed meanwhile."""
+    worker = bool(os.environ.get("TUNEWRIGHT_WORKER"))
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        _signal(process, signal.SIGKILL)
+        os._exit(1)
+
+    before = signal.getsignal(signal.SIGTERM)
+    if worker:
+        signal.signal(signal.SIGTERM, leave)
+        die_with_parent(0, signal.SIGTERM)
+    try:
+        yield
+    finally:
+        _signal(process, signal.SIGKILL)
+        process.wait()
+        if worker:
+            die_with_parent(0)
+            signal.signal(signal.SIGTERM, before)
 
 
 def _begin(parent: int) -> None:
