@@ -286,7 +286,7 @@ def _gate(
         gate = _range_gate(here[parent], domain, value)
     else:
         gate = _values_gate(here[parent], parent, domain, value if isinstance(value, list) else [value])
-    if gate.allowed == frozenset() or gate.high < 0 or gate.low > 1 or gate.low > gate.high:
+    if gate.allowed == frozenset() or gate.high < 0 or gate.low > 1 or gate.low >= gate.high:
         raise SpaceError(
             f"A condition must be possible; '{name}' depends on {value!r}, which '{parent}', {describe(domain)}, never is. "
             f"Correct the condition."
@@ -328,13 +328,13 @@ def _range_gate(column: int, domain: Float | Int, wanted: Range) -> Gate:
 def _edge(domain: Float | Int, encode: Callable[[Any], float], bound: float, *, upper: bool) -> float:
     """Code at which a number with too many values to list, or a continuous one, crosses a bound."""
     sign = 1.0 if upper else -1.0
+    if not domain.low <= bound <= domain.high:
+        return -np.inf if upper else np.inf
     if isinstance(domain, Float) and domain.step is None:
-        if not domain.low <= bound <= domain.high:
-            return -np.inf if upper else np.inf
         return encode(bound) + sign * 1e-12
     if isinstance(domain, Int) and domain.log:
         whole = math.floor(bound) if upper else math.ceil(bound)
-        return encode(max(whole + sign * 0.5, domain.low - 0.5))
+        return encode(whole + sign * 0.5)
     steps = (bound - domain.low) / (domain.step or 1)
     return (math.floor(steps + 1e-9) + 1 if upper else math.ceil(steps - 1e-9)) / domain.count
 
