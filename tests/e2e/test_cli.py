@@ -256,6 +256,15 @@ def test_exit_codes_and_sentences(shell: Shell) -> None:
     _, err = shell("status", "s", code=2)
     assert err.startswith("error[TW042]: ")
     assert not (shell.folder / ".tunewright").exists(), "reading makes no store"
+    for wrong in (
+        ["--trials", "many"],
+        ["--timeout", "soon"],
+        ["--memory", "-1"],
+        ["--failures", "0"],
+        ["--require"],
+    ):
+        shell(*run_script(*wrong), code=2)
+    assert not (shell.folder / ".tunewright").exists(), "mistakes are said before a study is made"
     shell(*run_script("--trials", 1))
     _, err = shell("status", "ss", code=2)
     assert "did you mean 's'?" in err

@@ -96,6 +96,7 @@ def run(
     from tunewright.study import Study
 
     sweep = sweep_of(words, given)
+    _check(sweep.limits, require)
     train, executor = _training(sweep)
     declared: Any = sweep.space if sweep.space is not None else _declaring(sweep, train)
     study = Study.open(
@@ -136,6 +137,7 @@ def resume(
         told = {k: v for k, v in given.items() if v is not None}
         sweep = Sweep(opened.name, note.get("argv", []), note.get("function", ""), storage=storage)
         sweep.limits = {**note.get("limits", {}), **told}
+        _check(sweep.limits, require)
         train, executor = _training(sweep)
         return _go(opened, train, executor, sweep, as_json, progress, require)
 
@@ -192,8 +194,21 @@ def _steps(given: Any) -> Any:
         ) from None
 
 
-def _total(given: Any, study: Study) -> int | None:
-    """Trials in all from ``40`` or ``+20``."""
+def _check(limits: dict[str, Any], require: bool) -> None:
+    """Refuses limits that cannot be used, before a study is made."""
+    from tunewright.core.units import seconds, size, whole
+
+    for name in ("timeout", "trial_timeout", "grace"):
+        seconds(limits.get(name))
+    size(limits.get("memory"))
+    whole("trials", _total(limits.get("trials"), 0))
+    _failures(limits.get("failures"))
+    if require and limits.get("target") is None:
+        raise ConfigError("--require needs a target; got none. Add --target.")
+
+
+def _total(given: Any, have: int) -> int | None:
+    """Trials in all from ``40`` or ``+20``, for a study that has some already."""
     if given is None or isinstance(given, int):
         return given
     try:
@@ -202,7 +217,7 @@ def _total(given: Any, study: Study) -> int | None:
         raise ConfigError(
             f"trials must be a whole number, or +N for N more; got {given!r}. Correct it."
         ) from None
-    return number + len(study.trials) if str(given).startswith("+") else number
+    return number + have if str(given).startswith("+") else number
 
 
 def _failures(given: Any) -> Any:
@@ -240,11 +255,9 @@ def _go(
 
     limits = sweep.limits
     target = limits.get("target")
-    if require and target is None:
-        raise ConfigError("--require needs a target; got none. Add --target.")
     summary = study.run(
         train,
-        trials=_total(limits.get("trials"), study),
+        trials=_total(limits.get("trials"), len(study.trials)),
         timeout=limits.get("timeout"),
         workers=int(limits.get("workers") or 1),
         target=target,
