@@ -3,8 +3,8 @@
 *Use when* trials report by step but cannot be paused and resumed, such as scripts run unchanged. *Do not use when*
 they can: ``Asha`` never gives up a good trial for coming early.
 
-*Paper*: Li et al. 2020, MLSys, arXiv:1810.05934, section 3.3; the stopping form is the one of their follow-up in
-Ray Tune and of Klein et al. 2020, arXiv:2003.10865, section 3 ("stopping type").
+*Paper*: Li et al. 2020, MLSys, arXiv:1810.05934, for the rungs; the stopping variant as in Klein, Tiao, Lienart,
+Archambeau and Seeger 2020, arXiv:2003.10865, and in Ray Tune.
 
 *Differs*: the trial itself counts among those that came to the rung, and of fewer than ``eta`` the best goes on; a
 trial that reports NaN or infinity at a rung is stopped; failed trials count as the worst of their next rung; the
