@@ -243,6 +243,9 @@ def test_export(shell: Shell) -> None:
     out, _ = shell("export", "s")
     assert out.splitlines()[0].startswith("number,status,lr,opt,loss")
     assert len(out.splitlines()) == 3
+    assert [t["number"] for t in shell.json("export", "s")] == [0, 1]
+    assert shell.json("plot", "s", "-o", "p.svg")["file"] == "p.svg"
+    assert "<svg" in (shell.folder / "p.svg").read_text()
     for name in ("a.json", "a.jsonl", "a.csv", "a.parquet"):
         shell("export", "s", "-o", name)
         assert (shell.folder / name).stat().st_size > 100

@@ -12,11 +12,9 @@ import click
 
 from tunewright.cli.common import (
     as_dict,
-    debug_option,
     emit,
     open_study,
     reading,
-    storage_option,
     study_argument,
     table,
 )
@@ -52,9 +50,8 @@ def importance(study: str | None, storage: str | None, as_json: bool) -> None:
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="File to write; STUDY-KIND.svg when not given."
 )
-@storage_option
-@debug_option
-def plot(study: str, kind: str, output: Path | None, storage: str | None) -> None:
+@reading
+def plot(study: str, kind: str, output: Path | None, storage: str | None, as_json: bool) -> None:
     """Draw a chart of a study into an SVG file.
 
     KIND is history, importance, parallel, slice, curves, timeline or pareto.
@@ -64,7 +61,10 @@ def plot(study: str, kind: str, output: Path | None, storage: str | None) -> Non
     with open_study(study, storage) as opened:
         path = output or Path(f"{opened.name.replace('/', '-')}-{kind}.svg")
         save(opened, kind, path)
-    click.echo(str(path))
+    if as_json:
+        emit({"study": study, "kind": kind, "file": str(path)})
+    else:
+        click.echo(str(path))
 
 
 @click.command()
@@ -73,12 +73,13 @@ def plot(study: str, kind: str, output: Path | None, storage: str | None) -> Non
     "-o", "--output", type=click.Path(path_type=Path), help="File to write; standard output when not given."
 )
 @click.option("--format", "form", type=click.Choice(FORMATS), help="By the ending of the file, else csv.")
-@storage_option
-@debug_option
-def export(study: str | None, output: Path | None, form: str | None, storage: str | None) -> None:
+@reading
+def export(
+    study: str | None, output: Path | None, form: str | None, storage: str | None, as_json: bool
+) -> None:
     """Write the trials as csv, json, jsonl (one trial a line) or parquet, or the raw log (log, JSON lines)."""
     ending = output.suffix.removeprefix(".") if output is not None else "csv"
-    form = form or ending
+    form = form or ("json" if as_json else ending)
     if form not in FORMATS:
         raise ConfigError(f"export writes {', '.join(FORMATS)}; got the ending '.{ending}'. Pass --format.")
     with open_study(study, storage) as opened:

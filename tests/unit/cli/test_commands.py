@@ -40,8 +40,7 @@ def test_every_command_loads_and_has_help(name: str, capsys: pytest.CaptureFixtu
     assert run(name, "--help") == 0
     out = capsys.readouterr().out
     assert "--debug" in out
-    if name not in ("run", "resume", "demo", "plot", "export"):
-        assert "--json" in out
+    assert "--json" in out
 
 
 def test_help_names_every_command_and_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
