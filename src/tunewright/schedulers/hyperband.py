@@ -9,9 +9,9 @@ Falkner, Klein and Hutter 2018 (BOHB, arXiv:1807.01774).
 *Differs*: a rung is judged when all its trials have come or failed, and meanwhile free workers fill the next bracket,
 so that none is idle with any number of them; brackets repeat from the most aggressive one; steps are rounded to whole
 ones; a failed trial counts as the worst of its rung; the sampler proposes by the results of the highest level that has
-enough of them (``core.panel``), as BOHB does, but without BOHB's third of random draws. Algorithm 1's ``n = ceil((s_max + 1) eta^s / (s + 1))`` is
-followed: for R = 81 and eta = 3 that is 81, 34, 15, 8 and 5 configurations; a widely used code rounds
-``(s_max + 1) / (s + 1)`` down first and has 81, 27, 9, 6 and 5.
+enough of them (``core.panel``), as BOHB does, but without BOHB's third of random draws. Algorithm 1's
+``n = ceil((s_max + 1) eta^s / (s + 1))`` is followed: for R = 81 and eta = 3 that is 81, 34, 15, 8 and 5
+configurations; a widely used code rounds ``(s_max + 1) / (s + 1)`` down first and has 81, 27, 9, 6 and 5.
 
 *Cost*: ``ask`` O(b k) for b open brackets of k rungs, plus the sampler's; ``tell`` O(log n) per event, plus the
 sampler's for each level.
