@@ -11,10 +11,16 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import inspect
+import re
+import sys
+import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, get_args, get_origin
+
+import numpy as np
 
 from tunewright.core.domains import Bool, Choice, Domain, Float, Int, Order
 from tunewright.core.space import Space
@@ -58,7 +64,7 @@ def space_of(target: Callable[..., Any] | type) -> Declared:
     Raises:
         SpaceError: If nothing is declared, or a default does not fit its own range.
     """
-    hints = _hints(target)
+    hints, fixed = _hints(target)
     if isinstance(target, type):
         if not dataclasses.is_dataclass(target):
             raise SpaceError(
@@ -67,18 +73,24 @@ def space_of(target: Callable[..., Any] | type) -> Declared:
         entries = [
             (f.name, f.default if f.default is not dataclasses.MISSING else _NONE)
             for f in dataclasses.fields(target)
+            if f.init
         ]
     else:
         entries = [
             (p.name, p.default if p.default is not p.empty else _NONE)
-            for p in inspect.signature(target).parameters.values()
-            if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+            for p in _signature(target).parameters.values()
+            if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) and p.name not in fixed
         ]
     domains: dict[str, Domain] = {}
     defaults: dict[str, Any] = {}
     wants_trial = False
     for name, default in entries:
         domain = _domain(name, hints.get(name), default)
+        if domain is None and isinstance(hints.get(name), str) and _DECLARES.search(hints[name]):
+            raise SpaceError(
+                f"The annotation of '{name}' must be readable; a name in {hints[name]!r:.200} is not defined at the top "
+                f"level of its module. Import it there."
+            )
         if domain is None:
             wants_trial = wants_trial or name == "trial"
             continue
@@ -87,11 +99,6 @@ def space_of(target: Callable[..., Any] | type) -> Declared:
             defaults[name] = _checked(
                 name, domain, default.value if isinstance(default, enum.Enum) else default
             )
-    if not domains and any(isinstance(h, str) for h in hints.values()):
-        raise SpaceError(
-            f"The annotations of '{getattr(target, '__name__', target)}' must be readable; names in "
-            f"{sorted(str(h) for h in hints.values())!r:.200} are not defined at the top level of its module. Import them there."
-        )
     if not domains:
         raise SpaceError(
             f"'{getattr(target, '__name__', target)}' must declare at least one parameter; it declares none. "
@@ -103,11 +110,42 @@ def space_of(target: Callable[..., Any] | type) -> Declared:
 _NONE: Any = object()
 
 
-def _hints(target: Any) -> dict[str, Any]:
+_DECLARES = re.compile(r"\b(Annotated|Literal|Float|Int|Choice|Order|Bool|log|one_of)\b")
+
+
+def _signature(target: Any) -> inspect.Signature:
     try:
-        return typing.get_type_hints(target, include_extras=True)
-    except (NameError, TypeError):
-        return dict(getattr(target, "__annotations__", {}))
+        return inspect.signature(target)
+    except (ValueError, TypeError):
+        raise SpaceError(
+            f"A function must show its parameters; {target!r:.120} does not. Wrap it in a function of your own."
+        ) from None
+
+
+def _hints(target: Any) -> tuple[dict[str, Any], frozenset[str]]:
+    """Annotations by name, and the parameters that a partial function has fixed already.
+
+    An annotation that names something unknown, such as a class imported for type checkers only, stays text.
+    """
+    fixed: set[str] = set()
+    while isinstance(target, functools.partial):
+        fixed |= set(target.keywords)
+        target = target.func
+    if not isinstance(target, type) and not hasattr(target, "__annotations__"):
+        target = type(target).__call__
+    try:
+        return typing.get_type_hints(target, include_extras=True), frozenset(fixed)
+    except (NameError, TypeError, AttributeError, SyntaxError):
+        return {k: _hint(target, k, v) for k, v in target.__annotations__.items()}, frozenset(fixed)
+
+
+def _hint(target: Any, name: str, text: Any) -> Any:
+    known = vars(sys.modules.get(target.__module__, typing))
+    one = types.SimpleNamespace(__annotations__={name: text})
+    try:
+        return typing.get_type_hints(one, known, include_extras=True)[name]
+    except (NameError, TypeError, AttributeError, SyntaxError):
+        return text
 
 
 def _domain(name: str, hint: Any, default: Any) -> Domain | None:
@@ -122,15 +160,23 @@ def _domain(name: str, hint: Any, default: Any) -> Domain | None:
             return found[0]
         hint = get_args(hint)[0]
     if get_origin(hint) is Literal:
-        return Choice(list(get_args(hint)))
+        return _choice(name, list(get_args(hint)))
     if hint is bool:
         return Bool()
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
-        return Choice([member.value for member in hint])
+        return _choice(name, [member.value for member in hint])
     return None
 
 
+def _choice(name: str, options: list[Any]) -> Choice:
+    try:
+        return Choice(options)
+    except SpaceError as error:
+        raise SpaceError(f"The annotation of '{name}' must list plain options. {error}") from None
+
+
 def _checked(name: str, domain: Domain, default: Any) -> Any:
+    default = default.item() if isinstance(default, np.generic) else default
     if isinstance(domain, Float) and isinstance(default, int) and not isinstance(default, bool):
         default = float(default)
     if not domain.contains(default):
@@ -152,7 +198,7 @@ def space_from(given: Any) -> Declared:
         return Declared(given, given.defaults(), False)
     if callable(given):
         return space_of(given)
-    if isinstance(given, dict):
+    if isinstance(given, Mapping):
         space = (
             Space.from_dict(given)
             if "parameters" in given and isinstance(given["parameters"], Sequence)
