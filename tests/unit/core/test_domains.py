@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import enum
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -54,6 +56,21 @@ from strategies import leaves
         (lambda: Order("ab"), r"list of values"),
         (lambda: Order([1, 2], guess=3), r"guess must be one of the values"),
         (lambda: Bool(guess=1), r"must be True or False; got 1"),
+        (lambda: Float(10**400, 1), r"at most 64 bits; got low=a number of 1329 bits"),
+        (lambda: Float(1e10, math.nextafter(1e10, 2e10), log=True), r"differ in logarithm"),
+        (lambda: Float(1, 2, log="yes"), r"log=True or log=False; got log='yes'"),
+        (lambda: Float(1, 2, confidence="x"), r"0 <= confidence < 1; got 'x'"),
+        (lambda: Float(1, 2, confidence=True), r"0 <= confidence < 1; got True"),
+        (lambda: Float(0, 1, guess="x"), r"guess must lie in the range; got 'x'"),
+        (lambda: Float(0, 1, step=0.25, guess=0.3), r"guess must lie in the range; got 0.3"),
+        (lambda: Float(0, 1, step="x"), r"numbers for its bounds; got step='x'"),
+        (lambda: Int(0, 2**50), r"at most 2\*\*50 values"),
+        (lambda: Int(1, 2**45 + 1, log=True), r"high <= 2\*\*45 on a log scale"),
+        (lambda: Int(0, 9, step=3, guess=4), r"guess must lie"),
+        (lambda: Choice([10**400]), r"whole number within 64 bits; got a number of 1329 bits"),
+        (lambda: Choice({"a": 3}), r"opens a Space, a mapping of parameters, or None; got 3 under 'a'"),
+        (lambda: Choice(["a"], branches=(None, None)), r"one branch per option; got 2 for 1"),
+        (lambda: domain_from_dict({"type": ["float"]}), r"got \['float'\]"),
         (
             lambda: domain_from_dict({"type": "gaussian"}),
             r"type out of float, int, choice, order, bool; got 'gaussian'",
@@ -128,3 +145,76 @@ def test_counts_and_levels() -> None:
     assert Order([1, 5]).levels == 2
     assert not Order([1, 5]).categorical
     assert Bool().categorical
+
+
+class Size(enum.StrEnum):
+    SMALL = "s"
+
+
+class Level(enum.IntEnum):
+    ONE = 1
+
+
+def test_enumerations_and_negative_zero_become_plain() -> None:
+    assert [type(plain(v)) for v in (Size.SMALL, Level.ONE, np.str_("s"), np.bool_(True))] == [
+        str,
+        int,
+        str,
+        bool,
+    ]
+    assert Choice([Size.SMALL, Level.ONE]).options == ("s", 1)
+    assert str(plain(-0.0)) == "0.0"
+    assert str(Float(-0.0, 1).to_dict()) == str(Float(0.0, 1).to_dict())
+
+
+def test_options_are_equal_only_when_their_types_are() -> None:
+    assert Choice([1]) != Choice([True])
+    assert Choice([1]) != Choice([1.0])
+    assert Order([0, 1]) != Order([False, True])
+    assert Choice(["a", "b"]) == Choice(("a", "b"))
+    assert hash(Choice(["a", "b"])) == hash(Choice(("a", "b")))
+    assert hash(Order([1, 2])) == hash(Order((1, 2)))
+    assert Choice(["a"], guess="a") != Choice(["a"])
+    assert Choice(["a"]) != Order(["a"])
+    assert Choice({"a": {}, "b": None}) == Choice(["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("domain", "value", "inside"),
+    [
+        (Float(0, 1, step=0.1), 0.3, True),
+        (Float(0, 1, step=0.1), 0.1 + 0.2, True),
+        (Float(0, 1, step=0.1), 0.35, False),
+        (Float(0, 1, step=0.3), 1.0, False),
+        (Float(1e6, 2e6, step=0.1), 1_234_567.3, True),
+        (Float(0, 1), 1, True),
+        (Float(0, 1), True, False),
+        (Float(0, 1), float("nan"), False),
+        (Float(0, 1), "0.5", False),
+        (Float(0, 1), 10**400, False),
+        (Int(0, 9, step=3), 6, True),
+        (Int(0, 9, step=3), 7, False),
+        (Int(0, 9), 3.0, False),
+        (Int(0, 9), True, False),
+        (Bool(), 1, False),
+        (Bool(), np.True_, False),
+        (Order([1, 2]), 1.0, False),
+    ],
+)
+def test_membership(domain: Any, value: Any, inside: bool) -> None:
+    assert domain.contains(value) is inside
+
+
+@given(st.integers(0, 2**50 - 1), st.integers(1, 2**45))
+def test_large_whole_numbers_survive_coding_exactly(v: int, w: int) -> None:
+    encode, decode = Int(0, 2**50 - 1).coder()
+    assert decode(encode(v)) == v
+    encode, decode = Int(1, 2**45, log=True).coder()
+    assert decode(encode(w)) == w
+
+
+@given(st.floats(1e-300, 1e300), st.floats(1e-3, 1e3))
+def test_the_bounds_of_a_log_scale_decode_exactly(low: float, wide: float) -> None:
+    domain = Float(low, low * (1 + wide), log=True)
+    _, decode = domain.coder()
+    assert (decode(0.0), decode(1.0)) == (domain.low, domain.high)

@@ -282,3 +282,76 @@ def test_big_and_log_integers_are_continuous_to_models_but_whole_when_decoded() 
 def test_too_many_parameters_are_refused() -> None:
     with pytest.raises(SpaceError, match="at most 10000 parameters"):
         Space({f"p{i}": Bool() for i in range(10_001)})
+
+
+@pytest.mark.parametrize(
+    ("space", "size"),
+    [
+        (Space(), 1),
+        (Space(a=Int(0, 9), b=Bool()), 20),
+        (Space(n=Int(1, 100, log=True)), 100),
+        (Space(a=Choice({"x": {"q": Int(1, 3)}, "y": None}), n=Int(1, 50, log=True)), 200),
+        (Space({"o": Bool(), "n": Int(1, 9)}, when={"n": {"o": True}}), 10),
+        (Space({f"p{i}": Int(0, 9) for i in range(20)}), 1e20),
+        (Space({f"p{i}": Int(0, 9) for i in range(400)}), float("inf")),
+        (Space(c=Choice({"a": {f"p{i}": Int(0, 9) for i in range(20)}, "b": None})), 1e20 + 1),
+        (Space(a=Bool(), x=Float(0, 1)), float("inf")),
+    ],
+)
+def test_sizes_are_exact_and_never_overflow(space: Space, size: float) -> None:
+    assert space.size == size
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"x": 5.0, "n": 1},
+        {"x": float("nan"), "n": 1},
+        {"x": 0.5, "n": 9},
+        {"x": "a", "n": 1},
+        {"x": 10**400, "n": 1},
+    ],
+)
+@pytest.mark.parametrize("conditional", [False, True])
+def test_encoding_refuses_what_is_out_of_range(config: dict[str, Any], conditional: bool) -> None:
+    when = {"n": {"x": Range(0, 1)}} if conditional else None
+    space = Space({"x": Float(0, 1), "n": Int(1, 4)}, when=when)
+    with pytest.raises(SpaceError):
+        space.encode(config)
+
+
+def test_true_one_and_one_point_zero_make_different_spaces() -> None:
+    spaces_ = [Space(c=Choice([v])) for v in (True, 1, 1.0, "1")]
+    assert len(set(spaces_)) == 4
+    assert all(a.diff(b) for a in spaces_ for b in spaces_ if a is not b)
+
+
+def test_projection_takes_no_truth_for_a_number() -> None:
+    assert Space(x=Float(0, 1)).project({"x": True}) is None
+    row = Space(n=Int(1, 9, step=2)).project({"n": 2.7})
+    assert row is not None
+    assert row[0] == 0.1
+
+
+@relaxed
+@given(spaces(), st.integers(0, 2**32))
+def test_drawing_one_equals_decoding_one_draw(space: Space, seed: int) -> None:
+    config = space.draw(rng(seed))
+    assert space.check(config) == config
+    if not any(c.domain.guess is not None for c in space.columns):
+        assert config == space.decode(space.sample(rng(seed), 1)[0])
+
+
+@relaxed
+@given(spaces(), spaces(prefix="q"), st.integers(0, 2**32))
+def test_configurations_of_any_version_project_into_range(old: Space, new: Space, seed: int) -> None:
+    both = Space({**old.domains, **new.domains}, when={**old.when, **new.when})
+    config = both.draw(rng(seed))
+    for space in (old, new, both):
+        row = space.project(config)
+        assert row is not None
+        assert np.all(np.isnan(row) | ((row >= 0) & (row <= 1)))
+        assert (
+            np.array_equal(np.isnan(row), ~space.active(np.nan_to_num(row, nan=0.5)[None, :])[0])
+            or space is not both
+        )
