@@ -160,6 +160,41 @@ def test_weak_scripts_are_stopped_by_signal(shell: Shell) -> None:
     assert shell.json("replay", "h")["same"] is True
 
 
+def test_scripts_that_save_are_paused_and_resumed(shell: Shell) -> None:
+    shell.write(
+        "saves.py",
+        "import os, pathlib, sys, time\n"
+        "mark = pathlib.Path(os.environ['TUNEWRIGHT_CHECKPOINT_DIR'], 'step')\n"
+        "done = int(mark.read_text()) if mark.exists() else 0\n"
+        "for step in range(done + 1, 10):\n"
+        "    mark.write_text(str(step))\n"
+        "    open('steps.txt', 'a').write(f'{sys.argv[1]} {step}\\n')\n"
+        "    print(f'step {step} loss={float(sys.argv[1]) + 1 / step}', flush=True)\n"
+        "    time.sleep(0.1)\n",
+    )
+    args = [
+        "run",
+        "--minimize",
+        "loss",
+        "--name",
+        "r",
+        "--method",
+        "asha(random)",
+        "--steps",
+        9,
+        "--trials",
+        9,
+    ]
+    shell(*args, "--workers", 2, "--resumable", "--", PYTHON, "saves.py", "{x:0.0..1.0}")
+    done = [t for t in shell.json("trials", "r") if t["status"] == "completed"]
+    assert done
+    for trial in done:
+        lines = [line.split() for line in shell.lines("steps.txt")]
+        steps = [int(step) for x, step in lines if float(x) == trial["params"]["x"]]
+        assert steps == list(range(1, 10)), "it went on from what it had saved"
+    assert shell.json("replay", "r")["same"] is True
+
+
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )

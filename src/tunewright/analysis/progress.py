@@ -247,6 +247,7 @@ class Lines:
         self._name = name
         self._out = out
         self._best: Trial | None = None
+        self._begun: set[int] = set()
         self._write("study.started", {"objectives": {o.name: o.goal for o in problem.objectives}})
 
     def __call__(self, event: Event, session: Any) -> None:
@@ -257,6 +258,9 @@ class Lines:
         data: dict[str, Any] = {"trial": event.trial}  # type: ignore[union-attr]
         if isinstance(event, Started):
             data["params"] = event.config
+            # A driver says the same of a segment that goes on.
+            kind = "resumed" if event.trial in self._begun else kind
+            self._begun.add(event.trial)
         elif isinstance(event, Reported):
             data |= {"step": event.step, "metrics": event.metrics}
         elif isinstance(event, Ended):

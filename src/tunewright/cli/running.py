@@ -273,7 +273,7 @@ def _go(
     code = DONE
     if summary.why == "interrupted":
         code = 128 + (summary.signal or 2)
-    elif not study.counts.get("completed"):
+    elif not any(study.counts.get(status) for status in ("completed", "paused", "stopped")):
         code = NONE_SUCCEEDED
     elif require and target is not None and not _reached(study, target):
         code = TARGET

@@ -80,7 +80,14 @@ def test_plain_summary_comes_every_thirty_seconds_at_most(monkeypatch: pytest.Mo
 
 def test_json_lines() -> None:
     out = io.StringIO()
-    watched("jsonl", EVENTS, out)
+    ledger = watched("jsonl", EVENTS, out)
+    again = io.StringIO()
+    show = display("jsonl", "s", "random", PROBLEM, None, None, again)
+    assert show is not None
+    for _ in range(2):
+        show(ledger.trials[0].start, SimpleNamespace(ledger=ledger))
+    kinds = [json.loads(line)["event"] for line in again.getvalue().splitlines()]
+    assert [k for k in kinds if k.startswith("trial")] == ["trial.started", "trial.resumed"]
     found = [json.loads(line) for line in out.getvalue().splitlines()]
     assert [f["event"] for f in found] == [
         "study.started", "trial.started", "trial.reported", "trial.finished", "best.improved", "trial.started",
