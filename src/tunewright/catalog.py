@@ -120,7 +120,7 @@ _ALL = (
         "Li et al. 2018, JMLR 18",
         "Runs brackets of successive halving that hedge over how early to stop.",
         "When it is unclear how well early results predict late ones.",
-        wraps="random",
+        wraps="tpe",
     ),
     Method(
         "median",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tunewright import catalog
 from tunewright.core.algorithm import Algorithm
 from tunewright.core.declare import Declared
-from tunewright.core.events import Ended, Reported
+from tunewright.core.events import Ended, Event, Paused, Reported
 from tunewright.core.history import History
 from tunewright.core.problem import Fidelity, Problem
 from tunewright.core.space import Space
@@ -298,7 +298,8 @@ class Study:
     ) -> Trial:
         """Ends an asked trial with its result; when this returns the result is safely in the log.
 
-        Telling the same result again changes nothing.
+        With a method that trains in parts, a trial asked for with ``until`` below the full training pauses; it is
+        handed out again by ``ask`` if it is promoted. Telling the same result again changes nothing.
 
         Args:
             trial: What ``ask`` returned, or its number.
@@ -326,12 +327,23 @@ class Study:
             wrong = [f"{k}={v}" for k, v in (bad or {}).items() if k in names]
             if wrong:
                 ended, error = "failed", f"returned {', '.join(wrong)}"
-        step = found.until or found.step
-        self._session.record(Ended(number, token, ended, good, step, error=error[:8000]))
+        self._session.record_all(self._ending(found, token, ended, good, error[:8000]))
         if self._heart is not None:
             self._heart.release(number)
         self._session.sync()
         return self._session.ledger.trials[number]
+
+    def _ending(
+        self, trial: Trial, token: int, outcome: Any, metrics: dict[str, float] | None, error: str
+    ) -> list[Event]:
+        """The end of an asked trial; one whose segment is only a part of the training pauses until it is resumed."""
+        fidelity = self._session.ledger.problem.fidelity
+        step = trial.until or trial.step
+        if outcome != "completed" or fidelity is None or step >= fidelity.high or trial.finished:
+            return [Ended(trial.id, token, outcome, metrics, step, error=error)]
+        if trial.step >= step:
+            return [Paused(trial.id, token, step)]
+        return [Reported(trial.id, token, step, metrics or {}), Paused(trial.id, token, step)]
 
     def _attempt(self, trial: Asked | int) -> tuple[int, int]:
         if isinstance(trial, Asked):

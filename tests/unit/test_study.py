@@ -454,7 +454,10 @@ def test_steps_pause_and_resume_from_the_checkpoint(tmp_path: Path) -> None:
         study.run(stepwise, trials=2, **quiet())
     assert study.counts == {"waiting": 1}
     study.run(stepwise, trials=2, **quiet())
-    assert seen == [(0, 1), (0, 2), (0, 3), (0, 4), (0, 5), (0, 6), *((1, s) for s in range(1, 7))]
+    # Step 4 had been saved but not reported: it is trained again from step 3, so that no measurement is missing.
+    expected = [(0, 1), (0, 2), (0, 3), (0, 4), (0, 4), (0, 5), (0, 6)]
+    assert seen == [*expected, *((1, s) for s in range(1, 7))]
+    assert [r.step for r in study.trials[0].reports] == [1, 2, 3, 4, 5, 6]
     assert [r.step for r in study.trials[1].reports] == [1, 2, 3, 4, 5, 6]
     assert study.best.metrics == {"loss": 1 / 21}
     assert study.replay().verified == 2
@@ -498,3 +501,47 @@ def test_closing_a_study_closes_the_store_it_opened_but_not_one_it_was_given(tmp
     with open_(tmp_path, name="b") as study:
         study.run(train, trials=2, **quiet())
     store.close()
+
+
+@pytest.mark.parametrize("last", [3, 6])
+def test_a_worker_lost_between_its_last_report_and_its_ending_costs_no_training(
+    last: int, tmp_path: Path
+) -> None:
+    study = open_(tmp_path, steps=6)
+    trained: list[int] = []
+
+    def stepwise(trial: tw.Attempt) -> None:
+        for step in trial.steps():
+            trained.append(step)
+            trial.checkpoint.save({"step": step})
+            trial.report(step, loss=1 / step)
+            if step == last and len(trained) == last:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        study.run(stepwise, trials=1, **quiet())
+    study.run(stepwise, trials=1, **quiet())
+    assert trained == [1, 2, 3, 4, 5, 6]
+    assert study.trials[0].status == "completed"
+    assert study.trials[0].metrics == {"loss": 1 / 6}
+    folder = Path(study.session.store.blobs(study.session.info.id))
+    assert len([p for p in folder.iterdir() if p.is_file()]) == 1
+
+
+def test_asked_trials_of_a_scheduler_pause_and_are_promoted() -> None:
+    study = open_(method="asha(random)", steps=9, options={"eta": 3})
+    untils: dict[int, list[int]] = {}
+    for _ in range(40):
+        asked = study.ask()
+        assert asked is not None and asked.until is not None
+        untils.setdefault(asked.number, []).append(asked.until)
+        if asked.number % 2:
+            asked.report(asked.until, loss=train(**asked.params))
+            asked.tell()
+        else:
+            asked.tell(train(**asked.params))
+    assert {1, 3, 9} == {u for us in untils.values() for u in us}
+    assert all(us == sorted(us) for us in untils.values())
+    assert set(study.counts) <= {"paused", "completed"}
+    assert study.counts["completed"] == sum(us[-1] == 9 for us in untils.values())
+    assert study.replay().skipped == 0

@@ -8,13 +8,13 @@ decisions before it, so any process takes the same decision at the same place.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 import numpy as np
 
-from tunewright.core.events import Event, Started
+from tunewright.core.events import Event
 from tunewright.core.problem import Problem
 
 
@@ -108,8 +108,3 @@ def describe(algorithm: Any) -> str:
     name = type(algorithm).__name__.lower()
     inner = getattr(algorithm, "sampler", None)
     return f"{name}({describe(inner)})" if inner is not None else name
-
-
-def told(events: Sequence[Event]) -> Mapping[int, Started]:
-    """The ``Started`` events among ``events`` by trial number; a convenience for wrappers."""
-    return {e.trial: e for e in events if isinstance(e, Started)}

@@ -58,11 +58,12 @@ class Trial:
             retried), or how it ended.
         step: Steps done.
         peak: Most steps ever reported; larger than ``step`` while a retry catches up.
-        until: Step at which its present segment ends, or None.
+        until: Step at which its present segment ends; None for a training without steps.
         token: Position of the event that began its latest attempt.
         attempts: 1, and one more for every time its worker was lost.
         signal: A verdict that its worker has not obeyed yet, or None.
-        checkpoint: ``(step, name)`` of its newest checkpoint, or None.
+        checkpoint: ``(step, name)`` of its newest checkpoint whose step was also measured, or None.
+        fresh: ``(step, name)`` of a newer checkpoint whose measurement has not come yet, or None.
         at: Wall-clock start time, seconds since 1970.
         ended_at: Wall-clock end time, or None.
         worker: Who runs or ran it.
@@ -75,6 +76,7 @@ class Trial:
         "checkpoint",
         "end",
         "ended_at",
+        "fresh",
         "peak",
         "signal",
         "start",
@@ -97,6 +99,7 @@ class Trial:
         self.attempts = 1
         self.signal: str | None = None
         self.checkpoint: tuple[int, str] | None = None
+        self.fresh: tuple[int, str] | None = None
         self.at = at
         self.ended_at: float | None = None
         self.worker = worker
@@ -132,6 +135,17 @@ class Trial:
     def why(self) -> dict[str, Any]:
         """Scalars that explain why it was started."""
         return self.start.why or {}
+
+    @property
+    def restart(self) -> int:
+        """Step from which an interrupted trial goes on: that of its newest checkpoint that loses no measurement.
+
+        A checkpoint taken before its step was reported would skip that report, so it counts only where training
+        goes on after it and the trial reports nothing on the way.
+        """
+        if self.fresh is not None and not self.reports and (self.until is None or self.fresh[0] < self.until):
+            return self.fresh[0]
+        return self.checkpoint[0] if self.checkpoint is not None else 0
 
     @property
     def finished(self) -> bool:
@@ -250,6 +264,7 @@ class Ledger:
             f"trial {event.trial} is not the next number, {len(self.trials)}"
         )
         trial = Trial(event, record.seq, record.at, record.worker)
+        trial.until = self._until(event.until)
         self.trials.append(trial)
         self.running[event.trial] = trial
         self.decisions += 1
@@ -257,9 +272,17 @@ class Ledger:
         if event.queue:
             self.queue.pop(event.queue, None)
 
+    def _until(self, until: int | None) -> int | None:
+        """A segment without an end of its own runs to the end of a full training."""
+        if until is not None or self.problem.fidelity is None:
+            return until
+        return self.problem.fidelity.high
+
     def _reported(self, event: Reported) -> bool:
         trial = self.trials[event.trial]
         trial.step = event.step
+        if trial.fresh is not None and event.step >= trial.fresh[0]:
+            trial.checkpoint, trial.fresh = trial.fresh, None
         news = event.step > trial.peak
         if news:
             trial.peak = event.step
@@ -275,7 +298,7 @@ class Ledger:
         trial.ended_at = record.at
         trial.step = max(trial.step, event.step)
         if event.checkpoint is not None:
-            trial.checkpoint = (trial.step, event.checkpoint)
+            trial.checkpoint, trial.fresh = (trial.step, event.checkpoint), None
         self._move(trial, event.outcome)
         self.failed_in_a_row = self.failed_in_a_row + 1 if event.outcome in FAILURES else 0
         if event.outcome == "completed" and len(self.problem.objectives) == 1:
@@ -303,9 +326,8 @@ class Ledger:
     def _other(self, event: Event, record: Record) -> None:
         if isinstance(event, Resumed):
             trial = self.trials[event.trial]
-            trial.until, trial.step, trial.token = event.until, event.step, record.seq
-            trial.worker, trial.signal = record.worker, None
-            _drop_reports_after(trial, event.step)
+            _resumed(trial, event, record)
+            trial.until = self._until(event.until)
             self.decisions += 1
             self._move(trial, "running")
         elif isinstance(event, Paused):
@@ -313,10 +335,10 @@ class Ledger:
             trial.step = max(trial.step, event.step)
             trial.signal = None
             if event.checkpoint is not None:
-                trial.checkpoint = (event.step, event.checkpoint)
+                trial.checkpoint, trial.fresh = (event.step, event.checkpoint), None
             self._move(trial, "paused")
         elif isinstance(event, Saved):
-            self.trials[event.trial].checkpoint = (event.step, event.checkpoint)
+            _saved(self.trials[event.trial], event)
         elif isinstance(event, Interrupted):
             self.trials[event.trial].attempts += event.cause == "lost"
             self._move(self.trials[event.trial], "waiting")
@@ -357,3 +379,20 @@ def _drop_reports_after(trial: Trial, step: int) -> None:
     reports = trial.reports
     while reports and reports[-1].step > step:
         reports.pop()
+
+
+def _saved(trial: Trial, event: Saved) -> None:
+    """A checkpoint counts at once when its step was reported before, else once that report comes."""
+    if event.step > trial.step:
+        trial.fresh = (event.step, event.checkpoint)
+    else:
+        trial.checkpoint, trial.fresh = (event.step, event.checkpoint), None
+
+
+def _resumed(trial: Trial, event: Resumed, record: Record) -> None:
+    if trial.fresh is not None and trial.fresh[0] == event.step:
+        trial.checkpoint = trial.fresh
+    trial.fresh = None
+    trial.step, trial.token = event.step, record.seq
+    trial.worker, trial.signal = record.worker, None
+    _drop_reports_after(trial, event.step)

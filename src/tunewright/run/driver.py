@@ -17,7 +17,7 @@ from tunewright.core.domains import domain_from_dict
 from tunewright.core.events import Amended, Ended, Event, Interrupted, Paused, Reported, Saved
 from tunewright.core.recorder import grow, infer
 from tunewright.core.trial import FAILURES, Trial
-from tunewright.errors import LeaseLost, SpaceError, StoreError, TooManyFailures
+from tunewright.errors import CheckpointError, LeaseLost, SpaceError, StoreError, TooManyFailures
 from tunewright.run.executor import Executor, InProcess
 from tunewright.run.heart import Heart
 from tunewright.run.messages import Answer, Finish, FromWorker, Report, Save, Segment, Suggest
@@ -188,6 +188,9 @@ class Driver:
             donor = session.ledger.trials[trial.parent[0]]
             checkpoint, step = (donor.checkpoint[1], donor.checkpoint[0]) if donor.checkpoint else (None, 0)
         high = problem.fidelity.high if problem.fidelity is not None else None
+        if trial.until is not None and step >= trial.until and trial.reports:
+            self._close_gap(trial, step, checkpoint, high)
+            return
         segment = Segment(
             trial=trial.id,
             token=trial.token,
@@ -205,6 +208,16 @@ class Driver:
         self._heart.hold(trial.id, trial.token)
         self._tell(trial.start)
         self.executor.submit(segment)
+
+    def _close_gap(self, trial: Trial, step: int, checkpoint: str | None, high: int | None) -> None:
+        """Its worker was lost after the last report and before it could say that the segment was over."""
+        event: Event = Paused(trial.id, trial.token, step, checkpoint)
+        if high is not None and step >= high:
+            event = Ended(
+                trial.id, trial.token, "completed", dict(trial.metrics), step, cost=_spent(trial) or None
+            )
+        self.session.record(event)
+        self._tell(event)
 
     # ------------------------------------------------------------------ what workers say
 
@@ -234,7 +247,7 @@ class Driver:
             message.variance,
             message.cost,
         )
-        session.record(event)
+        self._record_and_sweep(event)
         self._tell(event)
         session.steer()
         signalled = session.ledger.trials[message.trial].signal
@@ -246,17 +259,18 @@ class Driver:
         return self._stopping is not None or self._signals > 0 or time.monotonic() > self._deadline
 
     def _saved(self, message: Save) -> Answer:
-        before = self.session.ledger.trials[message.trial].checkpoint
-        self.session.record(Saved(message.trial, message.token, message.step, message.checkpoint))
-        if before is not None and before[1] != message.checkpoint:
-            self._forget(before[1])
+        self._record_and_sweep(Saved(message.trial, message.token, message.step, message.checkpoint))
         return Answer("pause") if self._leaving() else Answer()
 
-    def _forget(self, name: str) -> None:
-        """Removes a checkpoint that nothing can resume from any more."""
+    def _record_and_sweep(self, event: Saved | Reported) -> None:
+        """Records a fact and removes the checkpoints of the trial that nothing can resume from any more."""
         session = self.session
-        with contextlib.suppress(Exception):
-            blobs.remove(session.store.blobs(session.info.id), name)
+        trial = session.ledger.trials[event.trial]
+        before = {c[1] for c in (trial.checkpoint, trial.fresh) if c is not None}
+        session.record(event)
+        for name in before - {c[1] for c in (trial.checkpoint, trial.fresh) if c is not None}:
+            with contextlib.suppress(OSError, CheckpointError):
+                blobs.remove(session.store.blobs(session.info.id), name)
 
     def _suggest(self, message: Suggest) -> Answer:
         """A define-by-run trial met a parameter that is new to it: grows the space and draws a value."""

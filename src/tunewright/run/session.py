@@ -289,8 +289,7 @@ class Session:
             elif trial.signal == "stop":
                 events.append(Ended(trial.id, trial.token, "stopped", step=trial.step))
             elif slots and not busy:
-                step = trial.checkpoint[0] if trial.checkpoint is not None else 0
-                events.append(Resumed(trial.id, step, trial.until, ledger.cursor, "retry"))
+                events.append(Resumed(trial.id, trial.restart, trial.until, ledger.cursor, "retry"))
                 busy = True
         return events, busy
 
@@ -324,8 +323,7 @@ class Session:
         trial = ledger.trials[action.trial] if 0 <= action.trial < len(ledger.trials) else None
         if isinstance(action, Resume):
             if trial is not None and trial.status == "paused":
-                step = trial.checkpoint[0] if trial.checkpoint is not None else 0
-                return [Resumed(trial.id, step, action.until, basis, self.method, action.why)]
+                return [Resumed(trial.id, trial.restart, action.until, basis, self.method, action.why)]
         elif trial is not None and not trial.finished:
             if isinstance(action, Stop) and trial.status == "paused":
                 return [

@@ -291,7 +291,7 @@ class Attempt:
     def _finish(self, value: Any) -> Finish:
         """What the segment came to, once the function has returned."""
         segment, cost = self._segment, time.monotonic() - self._began
-        checkpoint = self.checkpoint._name
+        checkpoint = self.checkpoint._name if self.checkpoint._saved_at == self.step else None
         if self._diverged and value is None:
             return Finish(self.number, segment.token, "failed", self.step, cost=cost, error=self._diverged)
         if value is not None or not self._last:

@@ -125,7 +125,7 @@ def test_a_snapshot_is_the_ledger_at_any_moment(cut: int) -> None:
 def test_a_damaged_or_foreign_snapshot_is_ignored() -> None:
     data = dump(fold(LIFE))
     assert load(PROBLEM, data[:-7]) is None
-    assert load(PROBLEM, data.replace(b'"version":1', b'"version":99')) is None
+    assert load(PROBLEM, data.replace(b'"version":2', b'"version":99')) is None
     assert load(Problem(Space(y=Float(0, 1))), data) is None
     assert load(PROBLEM, b"") is None
 
@@ -219,3 +219,23 @@ def test_problem_json_and_signs() -> None:
     assert problem.losses({"a": 1.0, "b": 2.0}) == (1.0, -2.0)
     assert problem.losses({"a": 1.0}) is None
     assert problem.losses({"a": 1.0, "b": float("inf")}) is None
+
+
+def test_a_checkpoint_counts_once_its_step_was_measured() -> None:
+    begin: list[Event] = [Started(0, config(), 9), Reported(0, 1, 1, {"loss": 3.0}), Saved(0, 1, 1, "one")]
+    assert fold(begin).trials[0].restart == 1
+    ahead = fold([*begin, Saved(0, 1, 2, "two")]).trials[0]
+    assert (ahead.checkpoint, ahead.fresh, ahead.restart) == ((1, "one"), (2, "two"), 1)
+    measured = fold([*begin, Saved(0, 1, 2, "two"), Reported(0, 1, 2, {"loss": 2.0})]).trials[0]
+    assert (measured.checkpoint, measured.fresh, measured.restart) == ((2, "two"), None, 2)
+
+
+def test_a_trial_that_reports_nothing_on_the_way_restarts_from_what_it_saved() -> None:
+    silent: list[Event] = [Started(0, config(), 9), Saved(0, 1, 5, "five")]
+    assert fold(silent).trials[0].restart == 5
+    # At the very end nothing would be left to measure, so the training is done again.
+    assert fold([*silent, Saved(0, 1, 9, "nine")]).trials[0].restart == 0
+    resumed = fold([*silent, Interrupted(0, 1), Resumed(0, 5, 9, by="retry")]).trials[0]
+    assert (resumed.checkpoint, resumed.fresh, resumed.step) == ((5, "five"), None, 5)
+    unending: list[Event] = [Started(0, config()), Saved(0, 1, 5, "five")]
+    assert fold(unending).trials[0].restart == 5
