@@ -336,7 +336,9 @@ def _edge(domain: Float | Int, encode: Callable[[Any], float], bound: float, *, 
         whole = math.floor(bound) if upper else math.ceil(bound)
         return encode(whole + sign * 0.5)
     steps = (bound - domain.low) / (domain.step or 1)
-    return (math.floor(steps + 1e-9) + 1 if upper else math.ceil(steps - 1e-9)) / domain.count
+    k = domain.count
+    # Bins are closed below and open above.
+    return (math.floor(steps + 1e-9) + 1) / k - min(1e-12, 0.25 / k) if upper else math.ceil(steps - 1e-9) / k
 
 
 def grid_values(domain: Domain, resolution: int) -> Codes:

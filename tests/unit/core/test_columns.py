@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tunewright.core.columns import changes, grid_values
@@ -70,6 +70,10 @@ def test_a_range_opens_by_the_value_whatever_code_it_came_from(
     except SpaceError as error:
         assert "never is" in str(error)
         return
+    _, decode = parent.coder()
+    if parent.count:
+        # A code on the very border of two bins may be rounded into either.
+        assume(decode(max(code - 1e-9, 0.0)) == decode(min(code + 1e-9, 1.0)))
     row = np.array([code, 0.75])
     config = space.decode(row)
     value = config["p"]
