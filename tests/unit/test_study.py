@@ -545,3 +545,21 @@ def test_asked_trials_of_a_scheduler_pause_and_are_promoted() -> None:
     assert set(study.counts) <= {"paused", "completed"}
     assert study.counts["completed"] == sum(us[-1] == 9 for us in untils.values())
     assert study.replay().skipped == 0
+
+
+@pytest.mark.parametrize("method", ["asha(random)", "hyperband(random)", "asha(tpe)"])
+def test_few_trials_under_early_stopping_still_end_with_one_full_training(method: str) -> None:
+    study = open_(method=method, steps=27)
+
+    def stepwise(trial: tw.Attempt) -> None:
+        for step in trial.steps():
+            trial.report(step, loss=train(trial.params["x"], trial.params["n"]) + 1 / step)
+
+    study.run(stepwise, trials=5, **quiet())
+    assert study.counts["completed"] >= 1
+    assert study.best.step == 27
+    assert study.best.status == "completed"
+    again = study.run(stepwise, trials=12, **quiet())
+    assert again.ended >= 0
+    assert len(study.trials) == 12
+    study.replay()

@@ -15,7 +15,7 @@ from tunewright.errors import ReplayMismatch
 from tunewright.store.base import Store
 
 Build = Callable[[str], Algorithm[Any] | None]
-_OTHERS = frozenset({"retry", "queue", "user", "defaults", "define-by-run"})
+_OTHERS = frozenset({"retry", "finish", "queue", "user", "defaults", "define-by-run"})
 
 
 class Replay(msgspec.Struct, frozen=True):

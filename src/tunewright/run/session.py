@@ -271,7 +271,28 @@ class Session:
             if full and isinstance(action, Start):
                 continue
             events += self._accept(action, basis, plan is not None)
+        if slots and full and not events and not ledger.running:
+            events += self._finish_best()
         return events
+
+    def _finish_best(self) -> list[Event]:
+        """A study that is over without one full training gives its best paused trial the rest of it.
+
+        Early stopping with few trials would else leave nothing that was trained to the end.
+        """
+        ledger = self.ledger
+        fidelity = ledger.problem.fidelity
+        if fidelity is None or ledger.counts.get("completed", 0):
+            return []
+        paused = [
+            (ledger.problem.losses(t.metrics), -t.step, t) for t in ledger.trials if t.status == "paused"
+        ]
+        ranked = [(step, losses, t.id) for losses, step, t in paused if losses is not None]
+        if not ranked:
+            return []
+        trial = ledger.trials[min(ranked)[2]]
+        why = {"reason": "no trial was trained to the end"}
+        return [Resumed(trial.id, trial.restart, fidelity.high, ledger.cursor, "finish", why)]
 
     def _retry(self, slots: int, expired: Sequence[Lease]) -> tuple[list[Event], bool]:
         """Takes back trials whose attempt fell silent, and gives out the oldest interrupted one."""
