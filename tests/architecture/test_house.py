@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from pathlib import Path
 
 import house
@@ -118,3 +119,9 @@ def test_every_module_and_public_name_has_a_docstring(path: Path) -> None:
 def test_nothing_abstract_is_left_to_do() -> None:
     word = "NotImplemented" + "Error"
     assert [house.name(p) for p in SOURCES if word in p.read_text(encoding="utf-8")] == []
+
+
+def test_every_test_file_has_a_name_of_its_own() -> None:
+    # Test modules are imported by their base name, so that worker processes can import what they define.
+    names = Counter(path.name for path in (house.ROOT / "tests").rglob("test_*.py"))
+    assert not [name for name, count in names.items() if count > 1]

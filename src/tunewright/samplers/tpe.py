@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunewright.core.algorithm import Action, Start
-from tunewright.core.events import Amended, Edited, Ended, Event, Reported, Started
+from tunewright.core.events import Amended, Edited, Ended, Event, Paused, Reported, Started
 from tunewright.core.history import COMPLETED, FAILED, History
 from tunewright.core.problem import Problem
 from tunewright.core.space import Space
@@ -226,8 +226,8 @@ class Tpe:
             history.apply(event)
             if isinstance(event, Reported | Ended):
                 _rank(state, event.trial)
-                if isinstance(event, Ended):
-                    state.waiting.pop(event.trial, None)
+            if isinstance(event, Ended | Paused):
+                state.waiting.pop(event.trial, None)
             elif isinstance(event, Edited):
                 _adopt(state)
             elif isinstance(event, Started | Amended):
