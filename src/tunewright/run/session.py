@@ -36,7 +36,7 @@ from tunewright.core.problem import Problem
 from tunewright.core.snapshot import dump, load
 from tunewright.core.space import Space
 from tunewright.core.trial import Ledger, Trial
-from tunewright.errors import AlgorithmError, ConflictError
+from tunewright.errors import AlgorithmError, ConflictError, SpaceError
 from tunewright.store.base import Lease, Store, StudyInfo
 from tunewright.store.clock import worker_id
 
@@ -232,11 +232,12 @@ class Session:
             self.info.id, self.ledger.cursor, choose, worker=self.worker, lease=self.policy.lease
         )
         self._take(records)
-        for record in records:
-            event = record.event
-            if isinstance(event, Started | Resumed):
-                return self.ledger.trials[event.trial]
-        return None
+        begun = [self.ledger.trials[r.event.trial] for r in records if isinstance(r.event, Started | Resumed)]
+        for trial in begun:
+            if trial.status == "running":
+                return trial
+        # An item of the queue that no longer fits was put aside: on to the next.
+        return self._decide(slots, limit, None) if begun else None
 
     def _choose(
         self, slots: int, limit: int | None, expired: Sequence[Lease], plan: Plan | None
@@ -252,7 +253,7 @@ class Session:
             slots = 0
         full = limit is not None and len(ledger.trials) >= limit
         if slots and ledger.queue and not full:
-            return [*events, self._serve_queue()]
+            return [*events, *self._serve_queue(ledger.cursor + len(events) + 1)]
         if self.algorithm is None:
             return events
         basis, decisions = ledger.cursor, ledger.decisions
@@ -314,13 +315,31 @@ class Session:
                 busy = True
         return events, busy
 
-    def _serve_queue(self) -> Event:
-        """Starts the oldest enqueued item; parameters it leaves open come from the prior."""
+    def _serve_queue(self, token: int) -> list[Event]:
+        """Starts the oldest enqueued item; parameters it leaves open come from the prior.
+
+        The space may have been edited since; an item that no longer fits becomes a trial that is over at once, for
+        else nobody would get past it.
+
+        Args:
+            token: Position that the start will have in the log.
+        """
         ledger = self.ledger
         position, item = next(iter(ledger.queue.items()))
-        space = ledger.problem.space
-        config = complete(space, item.config, generator(ledger.problem.seed, len(ledger.trials), _FILL))
-        return Started(len(ledger.trials), config, basis=ledger.cursor, by="queue", queue=position)
+        number, space = len(ledger.trials), ledger.problem.space
+        try:
+            config = complete(space, item.config, generator(ledger.problem.seed, number, _FILL))
+        except SpaceError as error:
+            return [
+                Started(number, item.config, basis=ledger.cursor, by="queue", queue=position),
+                Ended(
+                    number,
+                    token,
+                    "invalid",
+                    error=f"It was enqueued for another version of the space. {error}",
+                ),
+            ]
+        return [Started(number, config, basis=ledger.cursor, by="queue", queue=position)]
 
     def _accept(self, action: Action, basis: int, stale: bool) -> list[Event]:
         """Turns a wish into events, after checking that it is legal.
@@ -402,7 +421,10 @@ class Session:
         """
         with self.lock:
             self.sync()
-            checked = self.ledger.problem.space.check(config, partial=True)
+            space = self.ledger.problem.space
+            checked = space.check(config, partial=True)
+            if space.constraints:
+                complete(space, checked, generator(self.ledger.problem.seed, self.ledger.cursor, _FILL))
 
             def choose(tail: list[Record], expired: list[Lease]) -> Sequence[Event]:
                 self._fold(tail)
@@ -444,6 +466,7 @@ def complete(space: Space, config: dict[str, Any], rng: Any, tries: int = 1000) 
         SpaceError: If the given values admit no configuration that satisfies the constraints.
     """
     filled: dict[str, Any] = {}
+    config = space.check(config, partial=True)
     for _ in range(tries):
         codes = space.sample(rng, 1)[0]
         filled = space.merge(np.where(np.isnan(codes), rng.random(space.d), codes), config)
