@@ -455,9 +455,7 @@ class Space:
             row.append(encode(value))
         for name in given:
             if name not in out:
-                known = {c.name for c in self.columns}
-                reason = "is not active here" if name in known else "is not a parameter of the space"
-                raise SpaceError(f"'{name}' {reason}; got {dict(config)!r}.{meant(name, known)}")
+                raise SpaceError(_stranger(name, config, self.columns))
         broken = None if partial else self.broken(out)
         if broken is not None:
             raise SpaceError(
@@ -556,6 +554,16 @@ def _combinations(space: Space) -> float:
         else:
             total *= domain.count or math.inf
     return total
+
+
+def _stranger(name: str, config: Mapping[str, Any], columns: tuple[Column, ...]) -> str:
+    """Why a configuration must not have a value for this parameter."""
+    deciders = {columns[g.column].name for c in columns if c.name == name for g in c.gates}
+    if deciders:
+        which = " and ".join(f"'{d}'" for d in sorted(deciders))
+        return f"'{name}' is not active here, which {which} decides; got {dict(config)!r}. Leave it out, or set {which} to fit."
+    hint = meant(name, (c.name for c in columns)) or " Leave it out."
+    return f"'{name}' is not a parameter of the space; got {dict(config)!r}.{hint}"
 
 
 def _rebuilt(domains: dict[str, Domain], when: dict[str, Any], own: tuple[Constraint, ...]) -> Space:

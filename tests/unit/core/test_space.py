@@ -355,3 +355,20 @@ def test_configurations_of_any_version_project_into_range(old: Space, new: Space
             np.array_equal(np.isnan(row), ~space.active(np.nan_to_num(row, nan=0.5)[None, :])[0])
             or space is not both
         )
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (
+            {"C": 1.0},
+            r"'C' is not active here, which 'model' decides; got \{'C': 1.0\}. Leave it out, or set 'model'",
+        ),
+        ({"opt": "adam", "momentum": 0.5}, r"'momentum' is not active here, which 'opt' decides"),
+        ({"zzz": 1}, r"'zzz' is not a parameter of the space; got \{'zzz': 1\}. Leave it out"),
+        ({3: 1}, r"'3' is not a parameter"),
+    ],
+)
+def test_a_value_too_many_is_explained(config: Any, message: str) -> None:
+    with pytest.raises(SpaceError, match=message):
+        TREE.check(config, partial=True)
