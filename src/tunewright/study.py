@@ -196,9 +196,7 @@ class Study:
         """
         if in_worker():
             raise EntryReached
-        budget = Budget(
-            whole("trials", trials), seconds(timeout), self._loss_of(target), seconds(trial_timeout), failures, seconds(grace) or 0.0
-        )  # fmt: skip
+        budget = self._budget(trials, timeout, target, trial_timeout, failures, grace)
         self._prepare(train)
         if executor is None:
             executor = _executor(train, workers, budget.trial_timeout, size(memory), devices, fresh)
@@ -216,22 +214,39 @@ class Study:
         Args:
             train: The training function; coroutines run ``workers`` at a time in this event loop.
             workers: Trials at a time.
-            **limits: As for ``run``; for coroutines ``trials`` and ``timeout`` only.
+            **limits: As for ``run``, without those that need a process of their own.
         """
         import asyncio
 
-        from tunewright.run.coroutines import run_coroutines
+        from tunewright.run.coroutines import Coroutines, drive
 
         if not inspect.iscoroutinefunction(train):
             return await asyncio.to_thread(self.run, train, workers=workers, **limits)
-        unknown = set(limits) - {"trials", "timeout"}
+        unknown = set(limits) - {"trials", "timeout", "target", "trial_timeout", "failures", "grace", "watch"}
         if unknown:
             raise ConfigError(
-                f"Coroutines take the limits trials and timeout; got {sorted(unknown)}. Leave them out."
+                f"Coroutines share this process, so {', '.join(sorted(unknown))} cannot be set for them. Leave it out."
             )
+        whole("workers", workers)
+        watch = limits.pop("watch", None)
+        budget = self._budget(**limits)
         self._prepare(train)
-        trials, timeout = whole("trials", limits.get("trials")), seconds(limits.get("timeout"))
-        return await run_coroutines(self._session, train, workers, trials, timeout)
+        executor = Coroutines(train, workers, asyncio.get_running_loop())
+        return await drive(Driver(self._session, executor, budget, watch))
+
+    def _budget(
+        self,
+        trials: int | None = None,
+        timeout: float | str | None = None,
+        target: float | None = None,
+        trial_timeout: float | str | None = None,
+        failures: int | Literal["auto"] | None = "auto",
+        grace: float | str = 10.0,
+    ) -> Budget:
+        loss = None if target is None else target * self._session.ledger.problem.objectives[0].sign
+        return Budget(
+            whole("trials", trials), seconds(timeout), loss, seconds(trial_timeout), failures, seconds(grace) or 0.0
+        )  # fmt: skip
 
     def _prepare(self, train: Callable[..., Any]) -> None:
         """Puts the defaults of the space or of the function first in the queue of a new study."""
@@ -250,11 +265,6 @@ class Study:
                 f"Study '{self.name}' takes decisions by a method of its own, '{self.method}'; it was opened without. "
                 f"Pass it again: Study.open(..., method=...)."
             )
-
-    def _loss_of(self, target: float | None) -> float | None:
-        if target is None:
-            return None
-        return target * self._session.ledger.problem.objectives[0].sign
 
     # ------------------------------------------------------------------ ask and tell
 

@@ -1,120 +1,105 @@
-"""Runs coroutine functions as trials in the caller's event loop, through the same session as everything else."""
+"""Runs coroutine functions as trials in the caller's event loop, under the same driver as everything else.
+
+The driver loops in a thread of its own; trials are tasks of the event loop. A report waits for the driver's answer,
+well under a millisecond unless a method is thinking, and holds up the loop for as long.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable
-from typing import Any
+import queue
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, Literal
 
-from tunewright.core.events import Ended, Interrupted
-from tunewright.core.trial import Trial
-from tunewright.core.values import returned, split
-from tunewright.errors import ConfigError, InvalidTrial, LeaseLost
-from tunewright.run.driver import Summary
-from tunewright.run.heart import Heart
-from tunewright.run.session import Session
-from tunewright.run.worker import error_text
+from tunewright.run.driver import Driver, Summary
+from tunewright.run.executor import Sink
+from tunewright.run.messages import Answer, End, Finish, FromWorker, Segment
+from tunewright.run.worker import Attempt, call, failure
 
-
-class _Pool:
-    """A fixed number of tasks that ask, await and record."""
-
-    def __init__(
-        self,
-        session: Session,
-        train: Callable[..., Awaitable[Any]],
-        trials: int | None,
-        deadline: float,
-        heart: Heart,
-    ) -> None:
-        self.session = session
-        self.train = train
-        self.trials = trials
-        self.deadline = deadline
-        self.heart = heart
-        self.active = 0
-        self.summary = Summary("finished")
-
-    async def work(self) -> None:
-        """One task's life."""
-        while time.monotonic() < self.deadline:
-            trial = await asyncio.to_thread(self.session.ask, limit=self.trials)
-            if trial is None:
-                if not self.active:
-                    return
-                await asyncio.sleep(0.01)
-                continue
-            self.active += 1
-            self.heart.hold(trial.id, trial.token)
-            try:
-                await self._one(trial)
-            finally:
-                self.active -= 1
-                self.heart.release(trial.id)
-        self.summary.why = "timeout"
-
-    async def _one(self, trial: Trial) -> None:
-        began = time.monotonic()
-        left = self.deadline - began
-        try:
-            event = await asyncio.wait_for(self._train(trial), left if left < 1e9 else None)
-        except (asyncio.CancelledError, TimeoutError):
-            await asyncio.to_thread(self.session.record, Interrupted(trial.id, trial.token, "shutdown"))
-            if time.monotonic() < self.deadline:
-                raise
-            return
-        self.summary.ended += 1
-        self.summary.failed += event.outcome == "failed"
-        try:
-            await asyncio.to_thread(self.session.record, event)
-        except LeaseLost:
-            return
-
-    async def _train(self, trial: Trial) -> Ended:
-        names = [o.name for o in self.session.ledger.problem.objectives]
-        began = time.monotonic()
-        try:
-            metrics, bad = split(returned(await self.train(**trial.config), names))
-        except InvalidTrial as error:
-            return Ended(trial.id, trial.token, "invalid", error=str(error))
-        except ConfigError:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever user code raises belongs to the trial
-            return Ended(trial.id, trial.token, "failed", error=error_text(error)[-8000:])
-        wrong = [f"{k}={v}" for k, v in (bad or {}).items() if k in names]
-        cost = round(time.monotonic() - began, 6)
-        if wrong:
-            return Ended(trial.id, trial.token, "failed", cost=cost, error=f"returned {', '.join(wrong)}")
-        return Ended(trial.id, trial.token, "completed", metrics, cost=cost)
+_PATIENCE = 60.0
 
 
-async def run_coroutines(
-    session: Session,
-    train: Callable[..., Awaitable[Any]],
-    workers: int,
-    trials: int | None,
-    timeout: float | None,
-) -> Summary:
-    """Runs a coroutine function until the study has ``trials`` trials or ``timeout`` seconds are over.
+class Coroutines:
+    """Runs up to ``capacity`` segments at a time as tasks of an event loop.
 
     Args:
-        session: The study.
-        train: Called with the parameters by name; returns the objective or a dict of metrics.
-        workers: Trials at a time.
-        trials: Trials that the study is to have in all.
-        timeout: Wall time in seconds.
+        function: The coroutine function.
+        capacity: Tasks at a time.
+        loop: The running event loop.
     """
-    began = time.monotonic()
-    deadline = began + timeout if timeout is not None else float("inf")
-    with Heart(session) as heart:
-        pool = _Pool(session, train, trials, deadline, heart)
-        tasks = [asyncio.create_task(pool.work()) for _ in range(workers)]
+
+    def __init__(self, function: Callable[..., Any], capacity: int, loop: asyncio.AbstractEventLoop) -> None:
+        self.capacity = capacity
+        self._function = function
+        self._loop = loop
+        self._inbox: queue.SimpleQueue[tuple[FromWorker, Future[Answer]]] = queue.SimpleQueue()
+        self._tasks: dict[int, Future[None]] = {}
+        self._doom: dict[int, tuple[End, str]] = {}
+        self._sink: Sink | None = None
+
+    def connect(self, sink: Sink) -> None:
+        """Says where messages go."""
+        self._sink = sink
+
+    def submit(self, segment: Segment) -> None:
+        """Starts a task."""
+        self._doom.pop(segment.trial, None)
+        self._tasks[segment.trial] = asyncio.run_coroutine_threadsafe(self._train(segment), self._loop)
+
+    def signal(self, trial: int, verdict: Literal["stop", "pause"]) -> None:
+        """Nothing to do: the verdict travels with the answer to the next report."""
+
+    def poll(self, timeout: float) -> None:
+        """Delivers what the tasks have said; waits for the first word up to ``timeout`` seconds."""
+        assert self._sink is not None
         try:
-            await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-    pool.summary.seconds = time.monotonic() - began
-    return pool.summary
+            message, reply = self._inbox.get(timeout=timeout)
+            while True:
+                reply.set_result(self._sink(message))
+                message, reply = self._inbox.get_nowait()
+        except queue.Empty:
+            return
+
+    def kill(
+        self, trial: int, outcome: Literal["timed_out", "out_of_memory", "killed", "lost"], reason: str
+    ) -> None:
+        """Cancels a task; it ends at its next ``await``."""
+        self._doom[trial] = (outcome, reason)
+        task = self._tasks.get(trial)
+        if task is not None:
+            task.cancel()
+
+    def close(self) -> None:
+        """Cancels what still runs."""
+        for task in self._tasks.values():
+            task.cancel()
+
+    async def _train(self, segment: Segment) -> None:
+        attempt = Attempt(segment, self._say)
+        try:
+            message = attempt.finish(await call(self._function, attempt))
+        except asyncio.CancelledError:
+            outcome, reason = self._doom.get(segment.trial, ("killed", "the task was cancelled"))
+            message = Finish(
+                attempt.number, attempt.token, outcome, attempt.step, cost=attempt.seconds, error=reason
+            )
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever user code raises belongs to the trial
+            message = failure(attempt, error)
+        self._inbox.put((message, Future()))
+
+    def _say(self, message: FromWorker) -> Answer:
+        reply: Future[Answer] = Future()
+        self._inbox.put((message, reply))
+        return reply.result(timeout=_PATIENCE)
+
+
+async def drive(driver: Driver) -> Summary:
+    """Runs a driver in a thread; when this task is cancelled, its trials pause and the study can be continued."""
+    running = asyncio.ensure_future(asyncio.to_thread(driver.run))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        driver.interrupt()
+        await running
+        raise

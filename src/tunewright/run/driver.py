@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from tunewright.core.algorithm import generator
 from tunewright.core.domains import domain_from_dict
-from tunewright.core.events import Amended, Ended, Event, Interrupted, Paused, Reported, Saved
+from tunewright.core.events import Amended, Cause, Ended, Event, Interrupted, Paused, Reported, Saved
 from tunewright.core.recorder import grow, infer
 from tunewright.core.trial import FAILURES, Trial
 from tunewright.errors import CheckpointError, LeaseLost, SpaceError, StoreError, TooManyFailures
@@ -321,7 +321,7 @@ class Driver:
         if message.outcome == "lost":
             return [Interrupted(number, token, "lost", message.error[-500:])]
         if message.outcome == "killed":
-            return [Interrupted(number, token, "shutdown", message.error[-500:])]
+            return [Interrupted(number, token, self._cause(), message.error[-500:])]
         if message.outcome == "paused":
             planned = trial.signal == "pause" or (
                 trial.until is not None
@@ -330,7 +330,7 @@ class Driver:
             )
             if planned:
                 return [Paused(number, token, message.step, message.checkpoint)]
-            return [Interrupted(number, token, "shutdown", "paused with the study")]
+            return [Interrupted(number, token, self._cause(), "paused with the study")]
         met = [self._amended(trial, message.met)] if message.met is not None else []
         ended = Ended(
             number,
@@ -345,6 +345,11 @@ class Driver:
         )
         self._count(ended)
         return [*(e for e in met if e is not None), ended]
+
+    def _cause(self) -> Cause:
+        """Why trials of this run are cut short: a terminating signal is what schedulers of machines send."""
+        terminated = {getattr(signal, n, None) for n in ("SIGTERM", "SIGHUP")} - {None}
+        return "preempted" if self._signal in terminated else "shutdown"
 
     def _was_cut(self, trial: Trial, step: int) -> bool:
         high = self.session.ledger.problem.fidelity
@@ -418,7 +423,7 @@ class Driver:
             # Where even this cannot be written, the lease runs out and the next run takes the trial back.
             with contextlib.suppress(StoreError):
                 self.session.record(
-                    Interrupted(number, flight.segment.token, "shutdown", "the study was shut down")
+                    Interrupted(number, flight.segment.token, self._cause(), "the study was shut down")
                 )
             self._drop(number)
 
@@ -456,6 +461,10 @@ class Driver:
                 signal.signal(number, handler)
 
     _signal: int | None = None
+
+    def interrupt(self) -> None:
+        """Asks the run, from any thread, to pause everything and end, as a signal does."""
+        self._signals += 1
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:
         self._signals += 1

@@ -214,6 +214,16 @@ class Attempt:
         return [name for name, _ in self._segment.objectives]
 
     @property
+    def token(self) -> int:
+        """The attempt's token, which fences it off once another one took over."""
+        return self._segment.token
+
+    @property
+    def seconds(self) -> float:
+        """Wall time since this segment began."""
+        return time.monotonic() - self._began
+
+    @property
     def complete(self) -> bool:
         """Whether all steps of a full training are done."""
         return self._segment.high is not None and self.step >= self._segment.high
@@ -288,9 +298,9 @@ class Attempt:
         ):
             self.checkpoint.save(**self._kept)
 
-    def _finish(self, value: Any) -> Finish:
+    def finish(self, value: Any) -> Finish:
         """What the segment came to, once the function has returned."""
-        segment, cost = self._segment, time.monotonic() - self._began
+        segment, cost = self._segment, self.seconds
         checkpoint = self.checkpoint._name if self.checkpoint._saved_at == self.step else None
         if self._diverged and value is None:
             return Finish(self.number, segment.token, "failed", self.step, cost=cost, error=self._diverged)
@@ -381,43 +391,40 @@ def execute(segment: Segment, function: Callable[..., Any], channel: Channel, *,
         child: Whether this is a worker process; there, an interrupt ends the segment instead of the program.
     """
     attempt = Attempt(segment, channel)
-    outcome: End = "failed"
-    fatal = False
     try:
-        message = attempt._finish(call(function, attempt))
-    except LeaseLost:
-        return
-    except InvalidTrial as error:
-        message, outcome = None, "invalid"
-        text = str(error)
-    except MemoryError as error:
-        message, outcome = None, "out_of_memory"
-        text = error_text(error) or "out of memory"
-    except SystemExit as error:
-        message, text = None, f"the training function called sys.exit({error.code!r})"
-    except KeyboardInterrupt:
+        message = attempt.finish(call(function, attempt))
+    except KeyboardInterrupt as error:
         if not child:
             raise
-        message, outcome, text = None, "killed", "interrupted"
-    except Exception as error:  # noqa: BLE001 - whatever user code raises belongs to the trial
-        message, text = None, error_text(error)
-        fatal = isinstance(error, ConfigError)
-        if type(error).__name__ == "OutOfMemoryError":
-            outcome = "out_of_memory"
-    else:
-        text = ""
-    if message is None:
-        cost = time.monotonic() - attempt._began
-        message = Finish(
-            segment.trial,
-            segment.token,
-            outcome,
-            attempt.step,
-            cost=cost,
-            error=text[-MAX_ERROR:],
-            fatal=fatal,
-        )
+        message = failure(attempt, error)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever user code raises belongs to the trial
+        message = failure(attempt, error)
     channel(message)
+
+
+def failure(attempt: Attempt, error: BaseException) -> Finish:
+    """How a segment ended whose training function raised."""
+    outcome: End = "failed"
+    text = error_text(error)
+    if isinstance(error, LeaseLost):
+        outcome, text = "killed", str(error)  # nobody listens to this attempt any more
+    elif isinstance(error, InvalidTrial):
+        outcome, text = "invalid", str(error)
+    elif isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        outcome, text = "out_of_memory", text or "out of memory"
+    elif isinstance(error, SystemExit):
+        text = f"the training function called sys.exit({error.code!r})"
+    elif isinstance(error, KeyboardInterrupt):
+        outcome, text = "killed", "interrupted"
+    return Finish(
+        attempt.number,
+        attempt.token,
+        outcome,
+        attempt.step,
+        cost=attempt.seconds,
+        error=text[-MAX_ERROR:],
+        fatal=isinstance(error, ConfigError),
+    )
 
 
 def error_text(error: BaseException) -> str:
