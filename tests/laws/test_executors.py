@@ -325,3 +325,21 @@ def test_workers_die_with_their_driver(tmp_path: Path, module: Any) -> None:
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     assert gone(worker)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_attempt_that_was_taken_over_ends_and_its_worker_goes_on(
+    kind: str, module: Any, tmp_path: Path
+) -> None:
+    class Fencing(Listener):
+        def __call__(self, message: FromWorker) -> Answer:
+            self.heard.append(message)
+            taken = isinstance(message, Report) and message.trial == 0
+            return Answer("stop", error="trial 0 was taken over") if taken else Answer()
+
+    executor = executor_of(kind, module.fine)
+    heard = run(executor, [segment(tmp_path, i, until=3, high=3) for i in range(6)], listener=Fencing())
+    executor.close()
+    assert heard.endings(0)[0].outcome == "killed"
+    assert [m.step for m in heard.heard if isinstance(m, Report) and m.trial == 0] == [1]
+    assert all(heard.endings(i)[0].outcome == "completed" for i in range(1, 6))
