@@ -1,13 +1,33 @@
-"""Hypothesis strategies for spaces; a new domain must appear here."""
+"""Hypothesis strategies for spaces and logs; a new domain or event must appear here."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import strategies as st
 
+from tunewright.core.constraints import Range
 from tunewright.core.domains import Bool, Choice, Domain, Float, Int, Order
+from tunewright.core.events import (
+    Amended,
+    Edited,
+    Ended,
+    Enqueued,
+    Event,
+    Interrupted,
+    Noted,
+    Paused,
+    Record,
+    Reported,
+    Resumed,
+    Saved,
+    Signalled,
+    Started,
+)
+from tunewright.core.problem import Problem
 from tunewright.core.space import Space
+from tunewright.core.trial import Ledger
 
 finite = st.floats(-1e6, 1e6, allow_nan=False)
 
@@ -46,6 +66,22 @@ leaves: st.SearchStrategy[Domain] = st.one_of(floats(), ints(), orders, flat_cho
 
 
 @st.composite
+def believed(draw: st.DrawFn) -> Domain:
+    """A parameter with a guess."""
+    domain = draw(leaves)
+    guess = domain.coder()[1](draw(st.floats(0, 1)))
+    return replace(domain, guess=guess, confidence=draw(st.floats(0, 0.99)))
+
+
+@st.composite
+def ranges(draw: st.DrawFn, parent: Float | Int) -> Range:
+    """A condition on a number that some of its values satisfy."""
+    _, decode = parent.coder()
+    low, high = sorted((decode(draw(st.floats(0, 1))), decode(draw(st.floats(0, 1)))))
+    return draw(st.sampled_from([Range(low, None), Range(None, high), Range(low, high)]))
+
+
+@st.composite
 def spaces(draw: st.DrawFn, depth: int = 2, prefix: str = "p") -> Space:
     """Nested spaces with conditions on earlier parameters."""
     domains: dict[str, Domain] = {}
@@ -59,13 +95,72 @@ def spaces(draw: st.DrawFn, depth: int = 2, prefix: str = "p") -> Space:
             }
             domains[name] = Choice(branches)
         else:
-            domains[name] = draw(leaves)
-        parents = [n for n, d in domains.items() if n != name and isinstance(d, Choice | Order | Bool)]
+            domains[name] = draw(st.one_of(leaves, believed()))
+        parents = [n for n in domains if n != name]
         if parents and draw(st.booleans()):
             parent = draw(st.sampled_from(parents))
             known = domains[parent]
-            assert isinstance(known, Choice | Order | Bool)
-            when[name] = {
-                parent: draw(st.lists(st.sampled_from(list(known.options)), min_size=1, max_size=3))
-            }
+            if isinstance(known, Float | Int):
+                when[name] = {parent: draw(ranges(known))}
+            else:
+                chosen = st.sampled_from(list(known.options))
+                when[name] = {parent: draw(st.lists(chosen, min_size=1, max_size=3))}
     return Space(domains, when=when)
+
+
+def _possible(draw: st.DrawFn, ledger: Ledger, config: dict[str, Any]) -> Event:
+    """An event that may follow on the log folded so far."""
+    seq, n = ledger.cursor + 1, len(ledger.trials)
+    started = Started(n, config, draw(st.sampled_from([None, 3, 9])))
+    kind = draw(
+        st.sampled_from(["start", "enqueue", "serve", "note", "edit", "live", "live", "live", "idle", "wait"])
+    )
+    if kind == "enqueue":
+        return Enqueued(config, draw(st.sampled_from(["", f"key{seq}"])))
+    if kind == "serve" and ledger.queue:
+        position, item = next(iter(ledger.queue.items()))
+        return Started(n, item.config, queue=position, by="queue")
+    if kind == "note":
+        return Noted("note", {"text": "é"}, draw(st.none() | st.just(0)))
+    if kind == "edit":
+        return Edited(Space(x=Float(0, 1 + draw(st.integers(0, 3)))).to_dict())
+    idle = [t for t in ledger.trials if t.status == "paused"]
+    if kind == "idle" and idle:
+        trial = draw(st.sampled_from(idle))
+        ended = Ended(trial.id, trial.token, "stopped", step=trial.step)
+        return draw(st.sampled_from([Resumed(trial.id, trial.step, 9), ended]))
+    if kind == "wait" and ledger.waiting:
+        trial = draw(st.sampled_from(list(ledger.waiting.values())))
+        lost = Ended(trial.id, trial.token, "lost", error="gone")
+        return draw(st.sampled_from([Resumed(trial.id, trial.restart, trial.until, by="retry"), lost]))
+    if kind == "live" and ledger.running:
+        trial = draw(st.sampled_from(list(ledger.running.values())))
+        i, token, step = trial.id, trial.token, trial.step
+        loss = {"loss": draw(st.floats(-9, 9))}
+        return draw(
+            st.sampled_from(
+                [
+                    Reported(i, token, step + 1, loss),
+                    Reported(i, token, step + 1, {}, {"loss": "nan"}),
+                    Saved(i, token, step, f"t{i}-s{step}"),
+                    Paused(i, token, step, f"t{i}-s{step}"),
+                    Interrupted(i, token, draw(st.sampled_from(["lost", "preempted", "shutdown"]))),
+                    Signalled(i, draw(st.sampled_from(["stop", "pause"]))),
+                    Amended(i, {**trial.config, "y": 1}),
+                    Ended(i, token, "completed", loss, step, cost=1.0),
+                    Ended(i, token, draw(st.sampled_from(["failed", "invalid", "timed_out"])), error="no"),
+                ]
+            )
+        )
+    return started
+
+
+@st.composite
+def logs(draw: st.DrawFn, problem: Problem, most: int = 40) -> list[Record]:
+    """The log of a study in which anything that may happen does."""
+    ledger, records = Ledger(problem), []
+    for seq in range(1, draw(st.integers(0, most)) + 1):
+        event = _possible(draw, ledger, {"x": draw(st.floats(0, 1))})
+        records.append(Record(seq, float(seq), f"w{seq % 3}", event))
+        ledger.apply(records[-1])
+    return records
