@@ -113,7 +113,7 @@ def _possible(draw: st.DrawFn, ledger: Ledger, config: dict[str, Any]) -> Event:
     seq, n = ledger.cursor + 1, len(ledger.trials)
     started = Started(n, config, draw(st.sampled_from([None, 3, 9])))
     kind = draw(
-        st.sampled_from(["start", "enqueue", "serve", "note", "edit", "live", "live", "live", "idle", "wait"])
+        st.sampled_from([*["live"] * 8, "wait", "wait", "idle", "start", "enqueue", "serve", "note", "edit"])
     )
     if kind == "enqueue":
         return Enqueued(config, draw(st.sampled_from(["", f"key{seq}"])))
@@ -152,7 +152,7 @@ def _possible(draw: st.DrawFn, ledger: Ledger, config: dict[str, Any]) -> Event:
                 ]
             )
         )
-    return started
+    return started if n < 3 or kind == "start" else Noted("idle", {})
 
 
 @st.composite

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunewright.core.domains import Float
-from tunewright.core.events import Record, decode_event, encode_event
+from tunewright.core.events import Record, Resumed, Started, decode_event, encode_event
 from tunewright.core.history import COMPLETED, FAILED, INVALID, PAUSED, RUNNING, STOPPED, History
 from tunewright.core.problem import Fidelity, Problem
 from tunewright.core.snapshot import dump, load
@@ -55,7 +55,9 @@ def test_the_indexes_of_the_ledger_agree_with_its_trials(records: list[Record]) 
     assert {k: v for k, v in ledger.counts.items() if v} == dict(Counter(status))
     assert sorted(ledger.running) == [i for i, s in enumerate(status) if s == "running"]
     assert sorted(ledger.waiting) == [i for i, s in enumerate(status) if s == "waiting"]
+    openers = {r.event.trial: r.seq for r in records if isinstance(r.event, Started | Resumed)}
     for trial in ledger.trials:
+        assert trial.token == openers[trial.id]
         steps = [r.step for r in trial.reports]
         assert steps == sorted(set(steps))
         assert trial.finished == (trial.status in FINISHED)
