@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunewright.core.algorithm import Action, Algorithm, Pause, Resume, Start, generator
+from tunewright.core.closing import closed
 from tunewright.core.events import Ended, Event, Paused, Record, Reported, Resumed, Signalled, Started
 from tunewright.core.problem import Problem
 from tunewright.core.trial import Ledger, Trial
@@ -112,7 +113,9 @@ class _World:
         """Takes one decision; returns whether a trial began."""
         rng = generator(self.ledger.problem.seed, self.ledger.decisions)
         began = False
-        for action in self.algorithm.ask(self.state, slots, rng):
+        full = self.limit is not None and len(self.ledger.trials) >= self.limit
+        algorithm = closed(self.algorithm) if full else self.algorithm
+        for action in algorithm.ask(self.state, slots, rng):
             began |= self.accept(action)
         return began
 

@@ -30,7 +30,6 @@ class Panel:
     """States of one sampler, by level; a fold over events, at the sampler's cost times the number of levels.
 
     Attributes:
-        sampler: The wrapped sampler.
         levels: Steps, ascending; the last is the full training.
         need: Results that a level must have before its sampler is asked.
         states: State of the sampler at each level.
@@ -38,7 +37,6 @@ class Panel:
         steps: Last reported step of every trial that is not over.
     """
 
-    sampler: Algorithm[Any] = field(compare=False)
     levels: tuple[int, ...]
     need: int
     states: list[Any]
@@ -53,10 +51,10 @@ class Panel:
             UnsupportedError: If the sampler refuses the problem.
         """
         need = max(problem.space.d + 1, _LEAST)
-        return cls(sampler, levels, need, [sampler.init(problem) for _ in levels], [0] * len(levels))
+        return cls(levels, need, [sampler.init(problem) for _ in levels], [0] * len(levels))
 
-    def apply(self, events: Sequence[Event]) -> None:
-        """Passes events on, each to the levels that it concerns."""
+    def apply(self, sampler: Algorithm[Any], events: Sequence[Event]) -> None:
+        """Passes events on to the sampler, each at the levels that it concerns."""
         shared: list[list[Event]] = [[] for _ in self.levels]
         for event in events:
             if isinstance(event, Reported):
@@ -70,7 +68,7 @@ class Panel:
                     heard.append(event)
         for level, heard in enumerate(shared):
             if heard:
-                self.states[level] = self.sampler.tell(self.states[level], heard)
+                self.states[level] = sampler.tell(self.states[level], heard)
 
     def _report(self, event: Reported, shared: list[list[Event]]) -> None:
         before = bisect_right(self.levels, self.steps.get(event.trial, 0))
@@ -103,8 +101,8 @@ class Panel:
                 self._hear(level, event.trial, event.token, event.metrics, None, shared)
             heard.append(event if done and level == top else bare)
 
-    def ask(self, slots: int, rng: np.random.Generator) -> list[Start]:
-        """Configurations from the sampler of the highest level with enough results."""
+    def ask(self, sampler: Algorithm[Any], slots: int, rng: np.random.Generator) -> list[Start]:
+        """Configurations from the sampler at the highest level with enough results."""
         level = max((i for i, n in enumerate(self.results) if n >= self.need), default=0)
-        wishes = self.sampler.ask(self.states[level], slots, rng)
+        wishes = sampler.ask(self.states[level], slots, rng)
         return [w for w in wishes if isinstance(w, Start)]

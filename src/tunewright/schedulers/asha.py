@@ -87,7 +87,7 @@ class Asha:
         """Moves trials along the rungs; the sampler learns the results of each."""
         for event in events:
             state.ladder.apply(event)
-        state.panel.apply(events)
+        state.panel.apply(self.sampler, events)
         return state
 
     def ask(self, state: AshaState, slots: int, rng: np.random.Generator) -> tuple[Action, ...]:
@@ -98,7 +98,7 @@ class Asha:
         actions: list[Action] = list(islice(self._promotions(ladder), slots))
         if len(actions) < slots:
             first = ladder.rungs[0].level
-            wishes = state.panel.ask(slots - len(actions), rng)
+            wishes = state.panel.ask(self.sampler, slots - len(actions), rng)
             actions += [Start(w.config, first, w.parent, w.why) for w in wishes]
         if not actions and ladder.idle:
             actions += islice(_leftover(ladder), 1)

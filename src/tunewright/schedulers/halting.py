@@ -88,7 +88,7 @@ class Halting:
                     self._judge(state, event.trial, height)
             elif isinstance(event, Signalled | Ended):
                 state.doomed.pop(event.trial, None)
-        state.panel.apply(events)
+        state.panel.apply(self.sampler, events)
         return state
 
     def _judge(self, state: HaltingState, trial: int, height: int) -> None:
@@ -103,4 +103,4 @@ class Halting:
         stops = tuple(Stop(trial, why) for trial, why in state.doomed.items())
         if slots == 0:
             return stops
-        return (*stops, *state.panel.ask(slots, rng))
+        return (*stops, *state.panel.ask(self.sampler, slots, rng))

@@ -7,10 +7,11 @@ everything on the most aggressive bracket.
 Falkner, Klein and Hutter 2018 (BOHB, arXiv:1807.01774).
 
 *Differs*: a rung is judged when all its trials have come or failed, and meanwhile free workers fill the next bracket,
-so that none is idle with any number of them; brackets repeat from the most aggressive one; steps are rounded to whole
-ones; a failed trial counts as the worst of its rung; the sampler proposes by the results of the highest level that has
-enough of them (``core.panel``), as BOHB does, but without BOHB's third of random draws. Algorithm 1's
-``n = ceil((s_max + 1) eta^s / (s + 1))`` is followed: for R = 81 and eta = 3 that is 81, 34, 15, 8 and 5
+so that none is idle with any number of them; brackets repeat from the most aggressive one; a bracket that will never be
+full, because the sampler has nothing left or the study has all its trials, goes on with the same shares of fewer;
+steps are rounded to whole ones; a failed trial counts as the worst of its rung; the sampler proposes by the results of
+the highest level that has enough of them (``core.panel``), as BOHB does, but without BOHB's third of random draws.
+Algorithm 1's ``n = ceil((s_max + 1) eta^s / (s + 1))`` is followed: for R = 81 and eta = 3 that is 81, 34, 15, 8 and 5
 configurations; a widely used code rounds ``(s_max + 1) / (s + 1)`` down first and has 81, 27, 9, 6 and 5.
 
 *Cost*: ``ask`` O(b k) for b open brackets of k rungs, plus the sampler's; ``tell`` O(log n) per event, plus the
@@ -85,21 +86,25 @@ class Bracket:
         """Trials still to be begun in it."""
         return self.plan.sizes[0] - self.started
 
-    def promotions(self, *, closed: bool = False) -> Iterator[Resume]:
-        """Trials to continue now: of the lowest rung that is complete and has some to give.
-
-        Args:
-            closed: Judge the first rung even though trials are missing, because no more will come.
-        """
-        ladder, plan = self.ladder, self.plan
-        for trial, target in ladder.cut.items():
+    def promotions(self) -> Iterator[Resume]:
+        """Trials to continue now: of the lowest rung that is complete and has some to give."""
+        for trial, target in self.ladder.cut.items():
             yield Resume(trial, target)
-        if self.room > 0 and not closed:
-            return
-        for i in range(len(plan.sizes) - 1):
+        if self.room <= 0:
+            yield from self._judged(self.plan.sizes)
+
+    def leftovers(self) -> Iterator[Resume]:
+        """Trials to continue although the first rung has room, because no more will come: the same share of fewer."""
+        if self.room > 0:
+            n = self.ladder.rungs[0].n
+            yield from self._judged(tuple(math.ceil(n * k / self.plan.sizes[0]) for k in self.plan.sizes))
+
+    def _judged(self, sizes: tuple[int, ...]) -> Iterator[Resume]:
+        ladder, plan = self.ladder, self.plan
+        for i in range(len(sizes) - 1):
             if ladder.heading[i]:
                 return
-            going = list(ladder.rungs[i].top(plan.sizes[i + 1]))
+            going = list(ladder.rungs[i].top(sizes[i + 1]))
             for trial in going:
                 yield Resume(trial, plan.steps[i + 1], {"rung": plan.steps[i], "of": ladder.rungs[i].n})
             if going:
@@ -183,7 +188,7 @@ class Hyperband:
                     ladder = state.open[number].ladder
                     if ladder.apply(event) or event.trial not in ladder.climbs:
                         _close(state, number)
-        state.panel.apply(events)
+        state.panel.apply(self.sampler, events)
         return state
 
     def _join(self, state: HyperbandState, event: Started) -> None:
@@ -205,19 +210,22 @@ class Hyperband:
         state.member[event.trial] = number
 
     def ask(self, state: HyperbandState, slots: int, rng: np.random.Generator) -> tuple[Action, ...]:
-        """Continues and fills open brackets, oldest first; then opens the next ones."""
+        """Continues and fills open brackets, oldest first; then opens the next ones.
+
+        When the sampler has nothing more to propose, brackets are judged by those that came.
+        """
         if slots == 0:
             return ()
         actions: list[Action] = []
         for bracket in state.open.values():
             actions += islice(bracket.promotions(), slots - len(actions))
         if len(actions) < slots:
-            wishes = state.panel.ask(slots - len(actions), rng)
+            wishes = state.panel.ask(self.sampler, slots - len(actions), rng)
             places = self._places(state)
             actions += [Start(w.config, next(places), w.parent, w.why) for w in wishes]
-        if not actions and all(b.ladder.idle for b in state.open.values()):
-            leftover = (p for b in state.open.values() for p in b.promotions(closed=True))
-            actions += islice(leftover, slots)
+        if len(actions) < slots:
+            leftovers = (p for b in state.open.values() for p in b.leftovers())
+            actions += islice(leftovers, slots - len(actions))
         return tuple(actions)
 
     def _places(self, state: HyperbandState) -> Iterator[int]:

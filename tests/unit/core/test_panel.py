@@ -35,7 +35,7 @@ class Names:
 
 def panel(*events: Event) -> Panel:
     made = Panel.of(Names(), PROBLEM, (1, 3, 9))
-    made.apply(events)
+    made.apply(Names(), events)
     return made
 
 
@@ -68,13 +68,13 @@ def test_a_report_beyond_a_level_counts_for_it() -> None:
 def test_rests_and_restarts_are_heard_everywhere() -> None:
     made = panel(started(0), report(0, 1, 1.0), Paused(0, 1, 1))
     assert [bool(s.pending.any()) for s in made.states] == [False, False, False]
-    made.apply([Resumed(0, 1, 3)])
+    made.apply(Names(), [Resumed(0, 1, 3)])
     assert [bool(s.pending.any()) for s in made.states] == [False, True, True]
 
 
 def test_a_full_training_counts_for_more_at_the_top_only() -> None:
     made = panel(started(0), report(0, 1, 5.0), report(0, 3, 4.0), report(0, 9, 3.0))
-    made.apply([Ended(0, 1, "completed", {"loss": 2.5}, 9)])
+    made.apply(Names(), [Ended(0, 1, "completed", {"loss": 2.5}, 9)])
     assert losses(made) == [[5.0], [4.0], [2.5]]
     assert made.results == [1, 1, 1]
     assert made.steps == {}
@@ -102,17 +102,17 @@ def test_the_highest_level_with_enough_results_is_asked() -> None:
     asked: list[Any] = []
     for number in range(12):
         steps = (1, 3) if number >= 4 else (1,)
-        made.apply([started(number), *(report(number, s, 1.0) for s in steps)])
-        asked.append(round(100 * made.ask(1, generator(0, number))[0].config["x"]))
+        made.apply(Names(), [started(number), *(report(number, s, 1.0) for s in steps)])
+        asked.append(round(100 * made.ask(Names(), 1, generator(0, number))[0].config["x"]))
     # Five results at 3 steps exist from the ninth trial on.
     assert asked == [1, 2, 3, 4, 5, 6, 7, 8, 5, 6, 7, 8]
-    assert len(made.ask(3, generator(0, 0))) == 3
+    assert len(made.ask(Names(), 3, generator(0, 0))) == 3
 
 
 def test_in_pieces_and_at_once() -> None:
     events: list[Event] = [started(0), report(0, 1, 1.0), started(1), Paused(0, 1, 1), report(1, 3, 2.0)]
     pieces = panel()
     for event in events:
-        pieces.apply([event])
+        pieces.apply(Names(), [event])
     assert losses(pieces) == losses(panel(*events))
     assert pieces.results == panel(*events).results

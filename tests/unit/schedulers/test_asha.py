@@ -6,6 +6,7 @@ import pytest
 from driving import LINE, Drive, problem
 
 from tunewright.core.algorithm import Resume, Start
+from tunewright.core.closing import closed
 from tunewright.core.domains import Choice
 from tunewright.core.events import Ended, Paused, Reported, Resumed, Started
 from tunewright.core.problem import Fidelity, Limit, Objective, Problem
@@ -103,6 +104,17 @@ def test_an_exhausted_space_still_ends_with_a_full_training() -> None:
     while begun := drive.begin():
         for trial in begun:
             drive.finish(trial, float(trial))
+    assert drive.untils == [9, 1]
+
+
+def test_a_study_with_all_its_trials_promotes_the_best_to_the_end() -> None:
+    drive = Drive(Asha(Random()))
+    for trial in drive.begin(2):
+        drive.finish(trial, float(trial))
+    assert isinstance(drive.ask()[0], Start)
+    drive.algorithm = closed(drive.algorithm)
+    while begun := drive.begin():
+        drive.finish(begun[0], 0.0)
     assert drive.untils == [9, 1]
 
 

@@ -4,6 +4,7 @@ import pytest
 from driving import LINE, Drive, problem
 
 from tunewright.core.algorithm import Resume, Start
+from tunewright.core.closing import closed
 from tunewright.core.domains import Choice
 from tunewright.core.events import Ended, Paused, Reported, Resumed, Started
 from tunewright.core.problem import Fidelity, Problem
@@ -135,7 +136,7 @@ def test_an_exhausted_space_still_ends_with_a_full_training() -> None:
     while begun := drive.begin():
         for trial in begun:
             drive.finish(trial, float(trial))
-    assert sorted(drive.untils) == [1, 3, 3, 9]
+    assert sorted(drive.untils) == [1, 1, 3, 9], "shares of 9, 3 and 1, rounded up"
 
 
 def test_a_cut_trial_is_resumed_first() -> None:
@@ -161,6 +162,45 @@ def test_equal_bounds_mean_full_trainings_only() -> None:
     drive = Drive(Hyperband(Random()), problem(5, 5))
     played(drive, 6, 1)
     assert drive.untils == [5] * 6
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_a_bracket_that_will_never_be_full_is_judged_by_what_came(workers: int) -> None:
+    drive = Drive(Hyperband(Random()), problem(27))
+    for trial in drive.begin(14):
+        drive.finish(trial, float(trial))
+    drive.algorithm = closed(drive.algorithm)
+    running = drive.begin(workers)
+    assert len(running) == workers, "with nothing left to begin, no worker waits"
+    while running:
+        drive.finish(running.pop(0), 1.0)
+        running += drive.begin(workers - len(running))
+    assert sorted(drive.untils, reverse=True)[:6] == [27, 9, 3, 3, 3, 1], (
+        "shares of 27, 9, 3 and 1, rounded up"
+    )
+
+
+def test_nothing_is_judged_early_while_the_first_rung_is_on_its_way() -> None:
+    drive = Drive(Hyperband(Random()))
+    drive.begin(4)
+    drive.algorithm = closed(drive.algorithm)
+    for trial in range(3):
+        drive.finish(trial, 1.0)
+    assert drive.ask(4) == ()
+    drive.finish(3, 0.0)
+    assert [a.trial for a in drive.ask(4)] == [3, 0]
+
+
+def test_a_bracket_goes_on_filling_when_more_trials_are_allowed_again() -> None:
+    drive = Drive(Hyperband(Random()))
+    for trial in drive.begin(4):
+        drive.finish(trial, float(trial))
+    drive.algorithm = closed(drive.algorithm)
+    drive.finish(drive.begin()[0], 0.0)
+    drive.algorithm = Hyperband(Random())
+    for trial in drive.begin(5):
+        drive.finish(trial, -float(trial))
+    assert [a.trial for a in drive.ask(3) if isinstance(a, Resume)] == [8, 7, 6]
 
 
 @pytest.mark.parametrize("most", [0, -1, 1.5, True])
