@@ -361,3 +361,15 @@ def test_few_trials_under_early_stopping_still_end_with_one_full_training(method
     assert again.ended >= 0
     assert len(study.trials) == 12
     study.replay()
+
+
+def test_a_bracket_larger_than_the_study_is_still_halved() -> None:
+    study = open_(method="hyperband(random)", steps=27)
+
+    def stepwise(trial: tw.Attempt) -> None:
+        for step in trial.steps():
+            trial.report(step, loss=train(trial.params["x"], trial.params["n"]) + 1 / step)
+
+    study.run(stepwise, trials=10, **quiet())
+    assert sorted(t.step for t in study.trials) == [1] * 6 + [3, 3, 9, 27]
+    assert study.replay().skipped == 0

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from tunewright.core.algorithm import Action, Algorithm, Resume, Start, Stop, generator
+from tunewright.core.closing import closed
 from tunewright.core.events import Ended, Event, Record, Resumed, Signalled, Started
 from tunewright.core.problem import Problem
 from tunewright.core.trial import Ledger
@@ -40,6 +42,9 @@ class _Mind:
 
     def __init__(self, algorithm: Algorithm[Any], problem: Problem) -> None:
         self.algorithm = algorithm
+        # A run that had all its trials let the method continue some only; the log does not say how many were allowed.
+        shut = closed(algorithm)
+        self.moods = (algorithm,) if shut is algorithm else (shut, algorithm)
         self.state = algorithm.init(problem)
         self.told = 0
 
@@ -128,8 +133,8 @@ def _verify(
         mind.told = upto
     opens = any(isinstance(d, Started | Resumed) for d in decisions)
     actions: tuple[Action, ...] = ()
-    for slots in (1,) if opens else (0, 1):
-        actions = mind.algorithm.ask(mind.state, slots, generator(problem.seed, counts[basis]))
+    for slots, algorithm in itertools.product((1,) if opens else (0, 1), mind.moods):
+        actions = algorithm.ask(mind.state, slots, generator(problem.seed, counts[basis]))
         if _agree(actions, decisions):
             return len(decisions)
     raise ReplayMismatch(

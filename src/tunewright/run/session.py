@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from tunewright.core.algorithm import Action, Algorithm, Pause, Resume, Start, Stop, generator
+from tunewright.core.closing import closed
 from tunewright.core.events import (
     Amended,
     Edited,
@@ -215,12 +216,11 @@ class Session:
     def _plan(self, slots: int, limit: int | None) -> Plan:
         """Lets a deliberate method think: ``(basis, decisions before it, actions)``."""
         ledger = self.ledger
-        full = limit is not None and len(ledger.trials) >= limit and ledger.problem.fidelity is None
-        if full or (slots and (ledger.waiting or ledger.queue)):
+        full = limit is not None and len(ledger.trials) >= limit
+        if (full and ledger.problem.fidelity is None) or (slots and (ledger.waiting or ledger.queue)):
             return ledger.cursor, ledger.decisions, ()
-        assert self.algorithm is not None
         rng = generator(ledger.problem.seed, ledger.decisions)
-        return ledger.cursor, ledger.decisions, self.algorithm.ask(self.state(), slots, rng)
+        return ledger.cursor, ledger.decisions, self._wish(full, slots, rng)
 
     def _decide(self, slots: int, limit: int | None, plan: Plan | None) -> Trial | None:
         def choose(tail: list[Record], expired: list[Lease]) -> Sequence[Event]:
@@ -259,7 +259,7 @@ class Session:
         basis, decisions = ledger.cursor, ledger.decisions
         if plan is None:
             rng = generator(ledger.problem.seed, decisions)
-            actions = self.algorithm.ask(self.state(), slots, rng)
+            actions = self._wish(full, slots, rng)
         else:
             basis, before, actions = plan
             if before != decisions:
@@ -275,6 +275,12 @@ class Session:
         if slots and full and not events and not ledger.running:
             events += self._finish_best()
         return events
+
+    def _wish(self, full: bool, slots: int, rng: np.random.Generator) -> tuple[Action, ...]:
+        """What the method wants; once the study has all its trials, without beginning any."""
+        assert self.algorithm is not None
+        algorithm = closed(self.algorithm) if full else self.algorithm
+        return algorithm.ask(self.state(), slots, rng)
 
     def _finish_best(self) -> list[Event]:
         """A study that is over without one full training gives its best paused trial the rest of it.
