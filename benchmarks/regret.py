@@ -25,6 +25,7 @@ DEFAULTS = {
     "mf": "mf_tw_random,mf_tw_asha,mf_tw_hyperband,mf_tw_auto,mf_optuna_tpe_hb",
 }
 BUDGETS = {"hpo": 200, "mf": 50}
+QUICK_BUDGETS = {"hpo": 50, "mf": 16}
 
 
 def copied(harness: Path, into: Path) -> Path:
@@ -67,12 +68,15 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.regret", description=__doc__.splitlines()[0])
     parser.add_argument("--suite", default="hpo", help="hpo, mf, or names of problems")
     parser.add_argument("--adapters", help="names, separated by commas")
-    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--seeds", type=int, help="seeds per problem; 10, or 2 when quick")
+    parser.add_argument("--quick", action="store_true", help="two seeds and about a quarter of the budget")
     parser.add_argument("--budget", type=int, help="trials, or full trainings' worth of epochs")
     parser.add_argument("--cap", type=float, default=600.0, help="CPU seconds per adapter")
     parser.add_argument("--keep", type=Path, help="folder for the raw results")
     given = parser.parse_args(argv)
-    given.budget = given.budget or BUDGETS.get(given.suite, 200)
+    given.seeds = given.seeds or (2 if given.quick else 10)
+    budgets = QUICK_BUDGETS if given.quick else BUDGETS
+    given.budget = given.budget or budgets.get(given.suite, budgets["hpo"])
     harness = folder("peerbench")
     if not (harness / "worker.py").exists():
         parser.error(f"The harness must be a folder with worker.py; got {harness}. Set TUNEWRIGHT_PEERBENCH.")

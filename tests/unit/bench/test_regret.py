@@ -33,3 +33,15 @@ def test_the_harness_runs_our_adapter(suite: str, adapters: str, capfd: pytest.C
         (row,) = [line for line in out.splitlines() if line.startswith(f"| {adapter} |")]
         assert "1-1" in row
         assert "Error" not in row
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (folder("peerbench") / "worker.py").exists(), reason="needs the peerbench harness")
+def test_quick_means_two_seeds_and_fifty_trials(capfd: pytest.CaptureFixture[str]) -> None:
+    assert regret.main(["--quick", "--suite", "svm_digits", "--adapters", "tw_random,nosuchpackage_tpe"]) == 0
+    out = capfd.readouterr().out
+    assert "nosuchpackage_tpe left out" in out
+    (row,) = [line for line in out.splitlines() if line.startswith("| tw_random |")]
+    cells = [cell.strip() for cell in row.split("|")[2:-1]]
+    assert [cell == "-" for cell in cells[:4]] == [False, False, True, True], "25 and 50 trials, not 100"
+    assert cells[4] == "2-2"
