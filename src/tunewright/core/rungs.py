@@ -79,6 +79,14 @@ def share(n: int, eta: float) -> int:
     return int(n / eta + 1e-9)
 
 
+def ranked_by_then(n: int) -> int:
+    """How many of ``n`` arrivals the last ranking saw: all of up to 63, then ranked anew with every 32nd to 64th part.
+
+    Fronts cost more than a sorted list, and this way each arrival pays for a few dozen of them in all.
+    """
+    return n - n % (1 << max(0, n.bit_length() - 6))
+
+
 @dataclass(slots=True)
 class Rung:
     """The trials that were trained to one level.
@@ -86,24 +94,28 @@ class Rung:
     Attributes:
         level: Steps of training.
         order: Ranks several objectives; None for one.
-        ordered: An entry ``(violation, loss of each objective, trial)`` per trial that came here, sorted.
+        entries: An entry ``(violation, loss of each objective, trial)`` per trial that came here: sorted for one
+            objective, as they came for several.
         waiting: The entries of those paused here, sorted.
     """
 
     level: int
     order: Order | None = field(default=None, compare=False, repr=False)
-    ordered: list[Entry] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
     waiting: list[Entry] = field(default_factory=list)
-    _memo: tuple[int, list[Entry]] = field(default=(0, []), compare=False, repr=False)
+    _memo: tuple[NDArray[np.float64], list[int]] | None = field(default=None, compare=False, repr=False)
 
     @property
     def n(self) -> int:
         """Number of trials that came here, failed ones included."""
-        return len(self.ordered)
+        return len(self.entries)
 
     def add(self, entry: Entry, waiting: bool) -> None:
         """Records a trial, in O(log n) comparisons."""
-        insort(self.ordered, entry)
+        if self.order is None:
+            insort(self.entries, entry)
+        else:
+            self.entries.append(entry)
         if waiting:
             insort(self.waiting, entry)
 
@@ -111,35 +123,61 @@ class Rung:
         """Takes a trial off the waiting list, in O(log n) comparisons."""
         del self.waiting[bisect_left(self.waiting, entry)]
 
-    def top(self, k: int) -> Iterator[int]:
-        """Trials that wait here and are among the best ``k``, best first; O(1) each for one objective."""
+    def top(self, k: int, *, lagging: bool = False) -> Iterator[int]:
+        """Trials that wait here and are among the best ``k``, best first; O(1) each for one objective.
+
+        Args:
+            k: How many.
+            lagging: For several objectives, leave out those that came after the last ranking, to rank less often.
+        """
         k = min(k, self.n)
         if k <= 0 or not self.waiting:
             return
         if self.order is None:
-            bar = self.ordered[k - 1]
+            bar = self.entries[k - 1]
             for entry in self.waiting:
                 if entry > bar:
                     return
                 yield int(entry[-1])
             return
-        paused = {e[-1] for e in self.waiting}
-        yield from (int(e[-1]) for e in self._ranked()[:k] if e[-1] in paused)
+        paused = {int(e[-1]) for e in self.waiting}
+        _, trials = self._ranked(ranked_by_then(self.n) if lagging else self.n)
+        yield from (t for t in trials[:k] if t in paused)
 
     def rank(self, entry: Entry) -> int:
-        """How many trials are better than a recorded one; for one objective, equal losses do not count."""
-        if self.order is None:
-            return bisect_left(self.ordered, entry[:-1])
-        return self._ranked().index(entry)
+        """How many trials are better than the one that came last; for one objective, equal losses do not count.
 
-    def _ranked(self) -> list[Entry]:
-        """Every entry, best first, for several objectives; computed once per change."""
-        if self._memo[0] != self.n:
+        For several, one that came after the last ranking is placed halfway between the last trial there that
+        dominates it and the next that it dominates.
+        """
+        if self.order is None:
+            return bisect_left(self.entries, entry[:-1])
+        then = ranked_by_then(self.n)
+        table, trials = self._ranked(then)
+        if then == self.n:
+            return trials.index(int(entry[-1]))
+        own = np.array(entry[:-1])
+        behind = np.flatnonzero(_dominates(table, own))
+        low = int(behind[-1]) + 1 if len(behind) else 0
+        ahead = np.flatnonzero(_dominates(own, table[low:]))
+        return (low + (low + int(ahead[0]) if len(ahead) else then)) // 2
+
+    def _ranked(self, n: int) -> tuple[NDArray[np.float64], list[int]]:
+        """Results and trials of the first ``n`` that came, best first; remembered until ``n`` changes."""
+        if self._memo is None or len(self._memo[1]) != n:
             assert self.order is not None
-            table = np.array(self.ordered)
-            places = self.order(table[:, 1:-1], table[:, 0])
-            self._memo = (self.n, [self.ordered[i] for i in places.tolist()])
-        return self._memo[1]
+            table = np.array(self.entries[:n]).reshape(n, -1)
+            table = table[self.order(table[:, 1:-1], table[:, 0])]
+            self._memo = (table[:, :-1], table[:, -1].astype(np.int64).tolist())
+        return self._memo
+
+
+def _dominates(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether each row ``(violation, losses)`` of ``a`` dominates that of ``b``, limits first."""
+    losses, others = a[..., 1:], b[..., 1:]
+    better = (losses <= others).all(axis=-1) & (losses < others).any(axis=-1)
+    out: NDArray[np.bool_] = (a[..., 0] < b[..., 0]) | ((a[..., 0] == b[..., 0]) & better)
+    return out
 
 
 @dataclass(slots=True)

@@ -7,13 +7,13 @@ cannot be resumed (``Halting``), or early results say little about late ones (``
 Parallel Hyperparameter Tuning", MLSys, arXiv:1810.05934, Algorithm 2 (``get_job``).
 
 *Differs*: configurations come from any sampler, by the results of the highest rung that has enough of them
-(``core.panel``); levels are counted down from the full
-training, so that the last promotion has the full factor; a failed trial counts as the worst of the rung it was
-heading for; several objectives are ranked by non-dominated fronts; when the sampler has nothing more to propose and
-nothing runs, the best trial is promoted even from a rung too small to spare one.
+(``core.panel``); levels are counted down from the full training, so that the last promotion has the full factor; a
+failed trial counts as the worst of the rung it was heading for; several objectives are ranked by non-dominated fronts,
+with many trials not anew for every newcomer; when the sampler has nothing more to propose and nothing runs, the best
+trial is promoted even from a rung too small to spare one.
 
 *Cost*: ``ask`` O(k) for k rungs, plus the sampler's when no trial can be promoted; ``tell`` O(log n) per event, plus
-the sampler's for each rung.
+the sampler's for each rung. Several objectives: also the fronts, once per 32nd to 64th part of newcomers.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class Asha:
             yield Resume(trial, target)
         rungs = ladder.rungs
         for below, above in zip(rungs[-2::-1], rungs[:0:-1], strict=True):
-            for trial in below.top(share(below.n, self.eta)):
+            for trial in below.top(share(below.n, self.eta), lagging=True):
                 yield Resume(trial, above.level, {"rung": below.level, "of": below.n})
 
 

@@ -7,10 +7,12 @@ they can: ``Asha`` never gives up a good trial for coming early.
 Archambeau and Seeger 2020, arXiv:2003.10865, and in Ray Tune.
 
 *Differs*: the trial itself counts among those that came to the rung, and of fewer than ``eta`` the best goes on; a
-trial that reports NaN or infinity at a rung is stopped; failed trials count as the worst of their next rung; the
+trial that reports NaN or infinity at a rung is stopped; with several objectives and many trials a newcomer's place among
+the fronts is estimated (``core.rungs``); failed trials count as the worst of their next rung; the
 sampler proposes by the results of the highest rung that has enough of them (``core.panel``).
 
 *Cost*: ``ask`` that of the sampler; ``tell`` O(log n) per event, plus the sampler's for each rung.
+Several objectives: also O(n) per rung reached, and the fronts once per 32nd to 64th part of newcomers.
 """
 
 from __future__ import annotations

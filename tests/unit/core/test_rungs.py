@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tunewright.core.rungs import Rung, checked_count, checked_eta, levels, share
+from tunewright.core.rungs import Rung, checked_count, checked_eta, levels, ranked_by_then, share
 from tunewright.errors import ConfigError
 from tunewright.numerics.ranking import best_first
 
@@ -65,3 +65,36 @@ def test_checks_name_the_method_and_the_setting() -> None:
         checked_eta("Thing", 1)
     with pytest.raises(ConfigError, match="Thing needs a whole number size >= 2; got 1"):
         checked_count("Thing", "size", 1, 2)
+
+
+def test_few_are_ranked_at_once_and_many_after_a_small_part_more() -> None:
+    assert [ranked_by_then(n) for n in (0, 1, 63, 64, 65, 131, 1000)] == [0, 1, 63, 64, 64, 128, 992]
+    assert all(n - ranked_by_then(n) <= n / 32 for n in range(5000))
+
+
+def test_a_lagging_top_leaves_out_those_that_came_since() -> None:
+    rung = Rung(1, best_first)
+    for trial in range(64):
+        rung.add((0.0, float(trial), float(trial), trial), waiting=True)
+    rung.add((0.0, -1.0, -1.0, 64), waiting=True)
+    assert list(rung.top(2)) == [64, 0]
+    assert list(rung.top(2, lagging=True)) == [0, 1]
+    rung.add((0.0, 99.0, 99.0, 65), waiting=True)
+    assert list(rung.top(2, lagging=True)) == [64, 0]
+
+
+@pytest.mark.parametrize(("m", "within"), [(2, 0.05), (3, 0.15)])
+def test_a_newcomer_is_placed_about_where_a_full_ranking_has_it(m: int, within: float) -> None:
+    rng = np.random.default_rng(m)
+    rung = Rung(1, best_first)
+    points = np.column_stack([np.maximum(0.0, rng.normal(-1.0, 1.0, 700)), rng.random((700, m))])
+    off = []
+    for trial, point in enumerate(points.tolist()):
+        entry = (*point, trial)
+        rung.add(entry, waiting=False)
+        if trial >= 500 and ranked_by_then(rung.n) < rung.n:
+            seen = points[: trial + 1]
+            exact = best_first(seen[:, 1:], seen[:, 0]).tolist().index(trial)
+            off.append((rung.rank(entry) - exact) / rung.n)
+    assert abs(np.mean(off)) < 0.02, "neither lenient nor strict"
+    assert np.percentile(np.abs(off), 95) < within, "about a front, within which the order hardly matters"
