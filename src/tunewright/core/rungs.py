@@ -21,6 +21,7 @@ from tunewright.core.events import Ended, Event, Paused, Reported, Resumed, Star
 from tunewright.core.problem import Fidelity, Problem
 from tunewright.errors import ConfigError, UnsupportedError
 
+_PEERS = 32
 Entry = tuple[float, ...]
 Order = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.int64]]
 
@@ -147,8 +148,8 @@ class Rung:
     def rank(self, entry: Entry) -> int:
         """How many trials are better than the one that came last; for one objective, equal losses do not count.
 
-        For several, one that came after the last ranking is placed halfway between the last trial there that
-        dominates it and the next that it dominates.
+        For several, the place of one that came after the last ranking is estimated: behind the last trial there that
+        dominates it, before the next that it dominates, and between them as among a few of those.
         """
         if self.order is None:
             return bisect_left(self.entries, entry[:-1])
@@ -160,7 +161,11 @@ class Rung:
         behind = np.flatnonzero(_dominates(table, own))
         low = int(behind[-1]) + 1 if len(behind) else 0
         ahead = np.flatnonzero(_dominates(own, table[low:]))
-        return (low + (low + int(ahead[0]) if len(ahead) else then)) // 2
+        high = low + int(ahead[0]) if len(ahead) else then
+        peers = np.linspace(low, high - 1, min(high - low, _PEERS)).astype(np.int64)
+        few = np.vstack([table[peers], own])
+        place = int(np.flatnonzero(self.order(few[:, 1:], few[:, 0]) == len(peers))[0])
+        return low + (high - low) * (2 * place + 1) // (2 * len(few))
 
     def _ranked(self, n: int) -> tuple[NDArray[np.float64], list[int]]:
         """Results and trials of the first ``n`` that came, best first; remembered until ``n`` changes."""
@@ -226,6 +231,10 @@ class Ladder:
         """Empty rungs at the given steps; ``order`` is used for several objectives only."""
         several = order if problem.m > 1 else None
         return cls(problem, [Rung(s, several) for s in steps], heading=[0] * (len(steps) + 1))
+
+    def passed(self, i: int) -> int:
+        """Number of trials that went on from rung ``i``, which is not the last, and were not stopped on the way."""
+        return self.rungs[i + 1].n + self.heading[i + 1]
 
     @property
     def idle(self) -> bool:

@@ -9,7 +9,8 @@ Parallel Hyperparameter Tuning", MLSys, arXiv:1810.05934, Algorithm 2 (``get_job
 *Differs*: configurations come from any sampler, by the results of the highest rung that has enough of them
 (``core.panel``); levels are counted down from the full training, so that the last promotion has the full factor; a
 failed trial counts as the worst of the rung it was heading for; several objectives are ranked by non-dominated fronts,
-with many trials not anew for every newcomer; when the sampler has nothing more to propose and nothing runs, the best
+with many trials not anew for every newcomer, and no more
+than the share of a rung go on; when the sampler has nothing more to propose and nothing runs, the best
 trial is promoted even from a rung too small to spare one.
 
 *Cost*: ``ask`` O(k) for k rungs, plus the sampler's when no trial can be promoted; ``tell`` O(log n) per event, plus
@@ -107,9 +108,12 @@ class Asha:
     def _promotions(self, ladder: Ladder) -> Iterator[Resume]:
         for trial, target in ladder.cut.items():
             yield Resume(trial, target)
-        rungs = ladder.rungs
-        for below, above in zip(rungs[-2::-1], rungs[:0:-1], strict=True):
-            for trial in below.top(share(below.n, self.eta), lagging=True):
+        for i in range(len(ladder.rungs) - 2, -1, -1):
+            below, above = ladder.rungs[i], ladder.rungs[i + 1]
+            best = share(below.n, self.eta)
+            # Who is among the best of a wide front changes with every newcomer; more than the share must not go on.
+            spare = best if ladder.problem.m == 1 else max(0, best - ladder.passed(i))
+            for trial in islice(below.top(best, lagging=True), spare):
                 yield Resume(trial, above.level, {"rung": below.level, "of": below.n})
 
 

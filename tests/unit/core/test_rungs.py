@@ -98,3 +98,16 @@ def test_a_newcomer_is_placed_about_where_a_full_ranking_has_it(m: int, within: 
             off.append((rung.rank(entry) - exact) / rung.n)
     assert abs(np.mean(off)) < 0.02, "neither lenient nor strict"
     assert np.percentile(np.abs(off), 95) < within, "about a front, within which the order hardly matters"
+
+
+def test_newcomers_to_one_wide_front_are_spread_over_it() -> None:
+    rng = np.random.default_rng(0)
+    rung = Rung(1, best_first)
+    for trial, a in enumerate(rng.random(400).tolist()):
+        rung.add((0.0, a, 1.0 - a, trial), waiting=False)
+    places = []
+    for trial, a in enumerate(rng.random(40).tolist(), 400):
+        rung.add((0.0, a, 1.0 - a, trial), waiting=False)
+        places.append(rung.rank((0.0, a, 1.0 - a, trial)) / rung.n)
+    assert 0.3 < np.mean(places) < 0.7
+    assert 5 < np.sum(np.array(places) < 1 / 3) < 25, "about a third is among the best third"

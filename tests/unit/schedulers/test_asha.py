@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -134,6 +135,20 @@ def test_several_objectives_promote_the_front() -> None:
     for trial, (a, b) in enumerate(values):
         drive.tell(Reported(trial, 1, 1, {"a": a, "b": b}), Paused(trial, 1, 1))
     assert {a.trial for a in drive.ask(2)} == {0, 3}
+
+
+def test_of_a_wide_front_no_more_than_the_share_goes_on() -> None:
+    two = Problem(LINE, (Objective("a"), Objective("b")), Fidelity(9))
+    drive = Drive(Asha(Random()), two)
+    for turn in range(150):
+        for trial in drive.begin():
+            a = (0.618 * turn) % 1
+            until = drive.untils[trial]
+            drive.tell(Reported(trial, 1, until, {"a": a, "b": 1 - a}))
+            drive.tell(Paused(trial, 1, until) if until < 9 else Ended(trial, 1, "completed", None, 9))
+    counts = [rung.n for rung in drive.state.ladder.rungs]
+    for below, above in itertools.pairwise(counts):
+        assert below // 3 - 2 <= above <= below // 3
 
 
 def test_trials_within_the_limits_come_first() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from driving import LINE, Drive
 
@@ -64,6 +65,19 @@ def test_several_objectives() -> None:
     for trial, (a, b) in enumerate([(1, 3), (3, 1), (4, 4)]):
         drive.tell(Reported(trial, 1, 1, {"a": a, "b": b}))
     assert 2 in [a.trial for a in drive.ask(0)]
+
+
+def test_a_third_of_many_on_a_wide_front_goes_on() -> None:
+    two = Problem(LINE, (Objective("a"), Objective("b")), Fidelity(9))
+    drive = Drive(Halting(Random()), two)
+    rng = np.random.default_rng(0)
+    for trial in range(400):
+        drive.begin()
+        a = float(rng.random())
+        drive.tell(Reported(trial, 1, 1, {"a": a, "b": 1 - a}))
+        if [x.trial for x in drive.ask(0)] == [trial]:
+            drive.tell(Signalled(trial, "stop"), Ended(trial, 1, "stopped", step=1))
+    assert 80 < len(drive.state.ladder.climbs) < 180
 
 
 def test_settings_and_problems_are_checked() -> None:
