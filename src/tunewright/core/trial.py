@@ -48,8 +48,11 @@ FAILURES = frozenset({"failed", "invalid", "timed_out", "out_of_memory", "lost",
 _reports_decoder = msgspec.json.Decoder(list[Reported])
 
 
-class Trial:
+class Trial(msgspec.Struct, gc=False, eq=False):
     """One configuration and everything known about its training. Made only by the ledger; read it, never write it.
+
+    Not tracked by the garbage collector, which would else walk through every trial again and again; a trial is part
+    of no reference cycle.
 
     Attributes:
         start: The event that started it.
@@ -69,42 +72,26 @@ class Trial:
         worker: Who runs or ran it.
     """
 
-    __slots__ = (
-        "amended",
-        "at",
-        "attempts",
-        "checkpoint",
-        "end",
-        "ended_at",
-        "fresh",
-        "peak",
-        "signal",
-        "start",
-        "status",
-        "step",
-        "stored",
-        "token",
-        "until",
-        "worker",
-    )
+    start: Started
+    token: int
+    at: float
+    worker: str
+    end: Ended | None = None
+    status: Status = "running"
+    step: int = 0
+    peak: int = 0
+    until: int | None = None
+    attempts: int = 1
+    signal: str | None = None
+    checkpoint: tuple[int, str] | None = None
+    fresh: tuple[int, str] | None = None
+    ended_at: float | None = None
+    amended: dict[str, Any] | None = None
+    stored: list[Reported] | msgspec.Raw | None = None
 
-    def __init__(self, start: Started, token: int, at: float, worker: str) -> None:
-        self.start = start
-        self.end: Ended | None = None
-        self.status: Status = "running"
-        self.step = 0 if start.parent is None else start.parent[1]
-        self.peak = self.step
-        self.until = start.until
-        self.token = token
-        self.attempts = 1
-        self.signal: str | None = None
-        self.checkpoint: tuple[int, str] | None = None
-        self.fresh: tuple[int, str] | None = None
-        self.at = at
-        self.ended_at: float | None = None
-        self.worker = worker
-        self.amended: dict[str, Any] | None = None
-        self.stored: list[Reported] | msgspec.Raw | None = None
+    def __post_init__(self) -> None:
+        if self.start.parent is not None:
+            self.step = self.peak = self.start.parent[1]
 
     @property
     def id(self) -> int:

@@ -87,7 +87,11 @@ def returned(value: Any, objectives: Sequence[str]) -> dict[str, Any]:
         missing = [o for o in objectives if o not in value]
         if missing:
             close = difflib.get_close_matches(missing[0], [str(k) for k in value], 1)
-            hint = f" Did you mean '{close[0]}'?" if close else f" Return {{'{missing[0]}': ...}}."
+            hint = (
+                f" Did you mean '{close[0]}'? Call it '{missing[0]}'."
+                if close
+                else f" Return {{'{missing[0]}': ...}}."
+            )
             raise ConfigError(
                 f"A trial must report what the study optimises, '{missing[0]}'; got {sorted(map(str, value))}.{hint}"
             )
