@@ -79,6 +79,12 @@ def test_limits_of_time_steps_and_trials() -> None:
     assert len(simulate(Asha(Random()), TASK, trials=9).ledger.trials) == 9
 
 
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_study_with_all_its_trials_still_halves_its_bracket(workers: int) -> None:
+    trace = simulate(Hyperband(Random()), TASK, trials=5, workers=workers)
+    assert sorted(t.step for t in trace.ledger.trials) == [1, 1, 1, 3, 9]
+
+
 def test_a_finished_method_ends_the_study() -> None:
     two = Task("two", Problem(Space(c=Choice([1, 2]))), lambda c: (np.ones(1), np.ones(1)), 0, 1)
     trace = simulate(Random(), two, trials=50)
