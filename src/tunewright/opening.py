@@ -69,7 +69,7 @@ def missing(name: str, store: Store) -> StudyMissing:
     hint = (
         f"did you mean '{close[0]}'?"
         if close
-        else f"it has {len(names)} studies."
+        else f"it has {', '.join(names[:5])}{' and others' if len(names) > 5 else ''}."
         if names
         else "it is empty."
     )

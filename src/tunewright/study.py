@@ -577,6 +577,13 @@ def _display(mode: str, session: Session, budget: Budget) -> Any:
         return None
     from tunewright.analysis.progress import display
 
+    ledger = session.ledger
     return display(
-        mode, session.info.name, session.method, session.ledger.problem, budget.trials, budget.timeout
+        mode,
+        session.info.name,
+        session.method,
+        ledger.problem,
+        budget.trials,
+        budget.timeout,
+        best=ledger.best,
     )

@@ -124,7 +124,8 @@ def _measured(study: Charted, position: int = 0) -> list[tuple[Trial, float]]:
 def _need(found: Sized, least: int, what: str) -> None:
     if len(found) < least:
         raise ConfigError(
-            f"A chart of {what} needs at least {least} trials with a result; got {len(found)}. Run more."
+            f"A chart of {what} needs {'a trial' if least == 1 else f'at least {least} trials'} with a result; "
+            f"got {len(found)}. Run more."
         )
 
 

@@ -40,6 +40,7 @@ def display(
     trials: int | None,
     timeout: float | None,
     stream: TextIO | None = None,
+    best: Trial | None = None,
 ) -> Display | None:
     """Makes the display of a run.
 
@@ -52,6 +53,7 @@ def display(
         trials: Trials that the study is to have, if limited.
         timeout: Seconds that the run may take, if limited.
         stream: Where to write; standard output when None.
+        best: The best trial of earlier runs, if any.
 
     Returns:
         The display; None for ``"none"``.
@@ -66,9 +68,9 @@ def display(
         mode = "live" if _terminal(out) else "plain"
     if mode == "none":
         return None
-    pace = Pace(trials, timeout)
+    pace = Pace(trials, timeout, best)
     if mode == "jsonl":
-        return Lines(name, problem, out)
+        return Lines(name, problem, out, best)
     if mode == "plain":
         return Plain(problem, pace, out)
     return Live(name, method, problem, pace, out)
@@ -116,14 +118,15 @@ class Pace:
     Args:
         trials: Trials that the study is to have, if limited.
         timeout: Seconds that the run may take, if limited.
+        best: The best trial of earlier runs, if any.
     """
 
-    def __init__(self, trials: int | None, timeout: float | None) -> None:
+    def __init__(self, trials: int | None, timeout: float | None, best: Trial | None = None) -> None:
         self.trials = trials
         self.timeout = timeout
         self.began = time.monotonic()
         self.ended = 0
-        self.best: Trial | None = None
+        self.best = best
 
     def ending(self, ledger: Any) -> bool:
         """Counts an ended trial; returns whether it is the best so far."""
@@ -241,12 +244,13 @@ class Lines:
         name: Name of the study.
         problem: The problem.
         out: Where to write.
+        best: The best trial of earlier runs, if any.
     """
 
-    def __init__(self, name: str, problem: Problem, out: TextIO) -> None:
+    def __init__(self, name: str, problem: Problem, out: TextIO, best: Trial | None = None) -> None:
         self._name = name
         self._out = out
-        self._best: Trial | None = None
+        self._best = best
         self._begun: set[int] = set()
         self._write("study.started", {"objectives": {o.name: o.goal for o in problem.objectives}})
 

@@ -111,7 +111,9 @@ def _store(where: str | None, only: str | None) -> list[dict[str, Any]]:
     try:
         infos = store.studies()
         names = [i.name for i in infos if only in (None, i.name)]
-        checks.append(_check("store", True, f"{store.url}, {len(infos)} studies"))
+        checks.append(
+            _check("store", True, f"{store.url}, {len(infos)} {'study' if len(infos) == 1 else 'studies'}")
+        )
         checks += _disk(store, infos[0].id if infos else None)
     finally:
         store.close()

@@ -155,7 +155,7 @@ def command_of(study: Study) -> dict[str, Any] | None:
 
 
 def assignments(words: Sequence[str]) -> dict[str, Any]:
-    """``name=value`` words as a mapping; numbers, true, false and null are read as in JSON, the rest is text.
+    """``name=value`` words as a mapping; numbers, true, false and null are read as in JSON, nan and inf too.
 
     Raises:
         ConfigError: If a word has no ``=``.
@@ -168,5 +168,5 @@ def assignments(words: Sequence[str]) -> dict[str, Any]:
         try:
             out[name] = json.loads(text)
         except ValueError:
-            out[name] = text
+            out[name] = float(text) if text.lower().lstrip("+-") in ("nan", "inf", "infinity") else text
     return out

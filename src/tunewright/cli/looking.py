@@ -181,9 +181,9 @@ def _show_study(data: dict[str, Any], study: Study) -> None:
     for column in study.space.columns:
         click.echo(f"        {column.path}: {describe(column.domain)}")
     if best:
-        click.echo(f"best    trial {best['number']}: {_values(best)}")
+        click.echo(f"best     trial {best['number']}: {_values(best)}")
     for note in data["notes"]:
-        click.echo(f"note    {note.get('text', '')}")
+        click.echo(f"note     {note.get('text', '')}")
 
 
 def trial_of(study: Study, number: int) -> Trial:

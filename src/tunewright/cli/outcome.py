@@ -149,4 +149,8 @@ def conclude(study: Study, summary: Summary, where: str) -> None:
         if study.problem.m == 1 and (better := gain(study, trial)):
             click.echo(f"        {better}")
         click.echo(f"use     {usage(study, trial)}")
-    click.echo(f"next    {advice(study, trial, where)}")
+    left = any(study.counts.get(status) for status in ("waiting", "paused", "running"))
+    if summary.why in ("interrupted", "timeout") and left and command_of(study) is not None:
+        click.echo(f"next    tunewright resume {shlex.quote(study.name)}{where}")
+    else:
+        click.echo(f"next    {advice(study, trial, where)}")

@@ -78,6 +78,19 @@ def test_plain_summary_comes_every_thirty_seconds_at_most(monkeypatch: pytest.Mo
     assert summaries[0] == "-- 1 done, 0 running, 1.714 a minute, 5m15s left, best trial 0: loss=1.235"
 
 
+def test_a_later_run_knows_the_best_of_earlier_ones() -> None:
+    ledger = Ledger(PROBLEM)
+    for event in EVENTS[:3]:
+        ledger.apply(Record(ledger.cursor + 1, 0.0, "w", event))
+    out = io.StringIO()
+    show = display("plain", "s", "random", PROBLEM, None, None, out, best=ledger.best)
+    assert show is not None
+    for event in [Started(1, {"lr": 0.5}), Ended(1, 4, "completed", {"loss": 9.0}, 1)]:
+        ledger.apply(Record(ledger.cursor + 1, 0.0, "w", event))
+        show(event, SimpleNamespace(ledger=ledger))
+    assert "best" not in out.getvalue()
+
+
 def test_json_lines() -> None:
     out = io.StringIO()
     ledger = watched("jsonl", EVENTS, out)

@@ -138,6 +138,7 @@ def test_assignments() -> None:
     assert assignments(["a=1", "b=0.5", "c=x=y", "d=true", "e=", 'f="1"']) == {
         "a": 1, "b": 0.5, "c": "x=y", "d": True, "e": "", "f": "1",
     }  # fmt: skip
+    assert str(assignments(["a=nan", "b=-inf", "c=nano"])) == "{'a': nan, 'b': -inf, 'c': 'nano'}"
     with pytest.raises(ConfigError, match="name=value"):
         assignments(["a"])
 

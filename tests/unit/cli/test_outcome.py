@@ -66,6 +66,11 @@ def test_conclusion(capsys: pytest.CaptureFixture[str]) -> None:
         "use     train(x=0.25, o='a b')",
         "next    tunewright show 'my study'",
     ]
+    study.session.note(RUN_NOTE, {"argv": ["python", "t.py", "{x}"], "function": "", "limits": {}})
+    assert study.ask() is not None
+    outcome.conclude(study, Summary("interrupted", 2, 0, 1.0), " --storage a.db")
+    assert capsys.readouterr().out.splitlines()[-1] == "next    tunewright resume 'my study' --storage a.db"
+    study = studied(lambda x: x, [0.25])
     data = outcome.as_json(study, Summary("trials", 2), 0)
     assert (data["best"]["number"], data["defaults"]["number"], data["use"]) == (
         1,
