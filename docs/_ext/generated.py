@@ -20,9 +20,9 @@ PAGES = {
 
 def write(app: Any) -> None:
     """Writes each page whose text changed, so that an unchanged one is not rebuilt."""
-    for name, render in PAGES.items():
+    texts = {name: render() for name, render in PAGES.items()} | methods_page.pages()
+    for name, text in texts.items():
         path = Path(app.srcdir) / name
-        text = render()
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
 
