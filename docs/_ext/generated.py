@@ -8,6 +8,7 @@ from typing import Any
 import api_page
 import cli_page
 import errors_page
+import events_page
 import methods_page
 
 PAGES = {
@@ -15,6 +16,7 @@ PAGES = {
     "methods/all.md": methods_page.render,
     "reference/api.md": api_page.render,
     "reference/cli.md": cli_page.render,
+    "reference/events.md": events_page.render,
 }
 
 
