@@ -210,7 +210,7 @@ def test_study_exists_and_study_missing(study: tw.Study, tmp_path: Path) -> None
     where = tmp_path / "s.db"
     with pytest.raises(StudyExists, match="'s' is there already"):
         tw.Study.open("s", SPACE, storage=where, exist="error")
-    with pytest.raises(StudyMissing, match="it has 1 stud"):
+    with pytest.raises(StudyMissing, match=r"it has s\."):
         tw.Study.open("zzzz", storage=where, exist="must")
 
 
