@@ -178,7 +178,7 @@ def open_study(
     if info is not None and exist == "error":
         raise StudyExists(
             f"A new study needs a new name; '{name}' is there already, with {store.last(info.id)} records. "
-            f"Open it with exist='resume', or choose another name."
+            f"Open it with exist='resume' (without --new), or choose another name."
         )
     if info is None and exist == "must":
         raise missing(name, store)
@@ -217,6 +217,6 @@ def _reconcile(session: Session, wanted: Request, declared: Declared | None, on_
         if on_change == "error":
             raise SpaceConflict(
                 f"The space must be the one of study '{name}'; it differs: {'; '.join(changes)}. "
-                f"Accept a new version with on_change='version', or choose another name."
+                f"Accept a new version with on_change='version' (--space-change version), or choose another name."
             )
         session.edit(declared.space)

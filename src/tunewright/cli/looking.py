@@ -174,7 +174,7 @@ def _show_study(data: dict[str, Any], study: Study) -> None:
             "runs": shlex.join(run["argv"]) if run.get("argv") else run.get("function", ""),
             "trials": ", ".join(f"{n} {s.replace('_', ' ')}" for s, n in data["counts"].items())
             or "none yet",
-            "space": f"{study.space.d} parameters"
+            "space": f"{study.space.d} {'parameter' if study.space.d == 1 else 'parameters'}"
             + (f", version {data['versions']}" if data["versions"] > 1 else ""),
         }
     )

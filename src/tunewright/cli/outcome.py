@@ -138,7 +138,9 @@ def conclude(study: Study, summary: Summary, where: str) -> None:
     """Prints the outcome of a run."""
     from tunewright.analysis.progress import duration, pairs
 
-    done = f"{summary.ended} trials ended in {duration(summary.seconds)}"
+    done = (
+        f"{summary.ended} {'trial' if summary.ended == 1 else 'trials'} ended in {duration(summary.seconds)}"
+    )
     failed = f", {summary.failed} of them failed" if summary.failed else ""
     click.echo(f"{study.name}: {_WHY[summary.why]}; {done}{failed}")
     trial = best_of(study)

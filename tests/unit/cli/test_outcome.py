@@ -89,3 +89,8 @@ def test_several_objectives() -> None:
         assert trial is not None
         study.tell(trial, a=trial.params["x"], b=1 - trial.params["x"])
     assert outcome.best_of(study) in study.pareto
+
+
+def test_one_trial_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+    outcome.conclude(studied(lambda x: x, [0.25]), Summary("trials", 1, 0, 1.0), "")
+    assert "; 1 trial ended in" in capsys.readouterr().out
