@@ -191,6 +191,5 @@ def _replayed(study: Study) -> dict[str, Any]:
         found = study.replay()
     except TunewrightError as error:
         return _check(f"{study.name}: decisions", False, str(error))
-    return _check(
-        f"{study.name}: decisions", True, f"{found.verified} of {found.decisions} taken again, the same"
-    )
+    rule = f"; {found.skipped} follow by rule" if found.skipped else ""
+    return _check(f"{study.name}: decisions", True, f"{found.verified} taken again, the same{rule}")
