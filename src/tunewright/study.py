@@ -284,7 +284,8 @@ class Study:
         """Reports measurements of an asked trial at a step.
 
         Returns:
-            Whether to go on; False when the method wants it stopped or paused, or its segment is over.
+            Whether to go on; False when the method wants it stopped or paused, its segment is over, or an
+            objective is not finite.
 
         Raises:
             LeaseLost: If the trial was taken over by another process.
@@ -294,7 +295,8 @@ class Study:
         self._session.record(Reported(number, token, step, good, bad))
         self._session.steer()
         found = self._session.ledger.trials[number]
-        return found.signal is None and (found.until is None or step < found.until)
+        diverged = bad is not None and any(o.name in bad for o in self._session.ledger.problem.objectives)
+        return not diverged and found.signal is None and (found.until is None or step < found.until)
 
     def tell(
         self,

@@ -373,3 +373,21 @@ def test_a_bracket_larger_than_the_study_is_still_halved() -> None:
     study.run(stepwise, trials=10, **quiet())
     assert sorted(t.step for t in study.trials) == [1] * 6 + [3, 3, 9, 27]
     assert study.replay().skipped == 0
+
+
+def test_a_report_that_is_not_finite_ends_the_trial_as_failed_whatever_comes_after() -> None:
+    study = open_(steps=9)
+
+    def diverges(trial: tw.Attempt) -> float:
+        for step in trial.steps():
+            trial.report(step, loss=float("nan") if (trial.number, step) == (1, 3) else 1.0)
+        return 0.5
+
+    study.run(diverges, trials=3, **quiet())
+    assert study.counts == {"completed": 2, "failed": 1}
+    assert study.trials[1].error == "reported loss=nan at step 3"
+    assert study.trials[1].step == 3
+    asked = open_(steps=9).ask()
+    assert asked is not None
+    assert asked.report(1, loss=1.0)
+    assert not asked.report(2, loss=float("inf"))

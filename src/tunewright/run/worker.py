@@ -302,7 +302,7 @@ class Attempt:
         """What the segment came to, once the function has returned."""
         segment, cost = self._segment, self.seconds
         checkpoint = self.checkpoint._name if self.checkpoint._saved_at == self.step else None
-        if self._diverged and value is None:
+        if self._diverged:
             return Finish(self.number, segment.token, "failed", self.step, cost=cost, error=self._diverged)
         if value is not None or not self._last:
             metrics, bad = split(returned(value, self.objectives))

@@ -105,7 +105,9 @@ def test_network_disks_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("kind", ["ext4", "xfs", "tmpfs", "overlay", "btrfs", "zfs", "fuseblk", ""])
 def test_local_disks_are_fine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     monkeypatch.setattr(schema, "filesystem", lambda folder: kind)
-    SqliteStore(tmp_path / "s.db").close()
+    store = SqliteStore(tmp_path / "s.db")
+    assert store.studies() == []
+    store.close()
 
 
 def test_kind_of_file_system_is_that_of_the_deepest_mount(monkeypatch: pytest.MonkeyPatch) -> None:
