@@ -26,20 +26,20 @@ from numpy.typing import NDArray
 
 from tunewright.core.algorithm import Action, Start
 from tunewright.core.events import Event
-from tunewright.core.history import FAILED, History
+from tunewright.core.history import History
+from tunewright.core.novelty import first_new
 from tunewright.core.problem import Problem
-from tunewright.core.space import Space
 from tunewright.errors import ConfigError
 from tunewright.models import gp as model
-from tunewright.models.acquisition import LogPrior, maximize_acquisition
-from tunewright.numerics.sequences import sobol
+from tunewright.models.acquisition import maximize_acquisition
+from tunewright.models.belief import log_belief
+from tunewright.models.data import training_set
+from tunewright.models.design import design_row
 
 FloatArray = NDArray[np.float64]
 
 _DENSE = 30
 _GROWTH = 1.1
-_RHO = 0.05
-_WIDTH = 0.1
 
 
 @dataclass(slots=True)
@@ -61,69 +61,6 @@ def tuning_size(n: int) -> int:
     while size >= _DENSE and (larger := int(np.ceil(size * _GROWTH))) <= n:
         size = larger
     return size
-
-
-def scalarise(losses: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """One loss out of several, by a random augmented Chebyshev weighting; shape ``(n, m)`` to ``(n,)``.
-
-    Source: Knowles 2006, IEEE Trans. Evol. Comput. 10(1), eq. 2, with rho = 0.05.
-    """
-    low, high = losses.min(axis=0), losses.max(axis=0)
-    scaled = (losses - low) / np.where(high > low, high - low, 1.0)
-    weights = rng.dirichlet(np.ones(losses.shape[1]))
-    weighted = scaled * weights
-    out: FloatArray = weighted.max(axis=1) + _RHO * weighted.sum(axis=1)
-    return out
-
-
-def training_set(history: History, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
-    """Rows of codes ``(n, d)`` and one finite loss each ``(n,)``; empty when no trial has a loss."""
-    usable = history.usable & np.isfinite(history.losses).all(axis=1)
-    failed = history.status >= FAILED
-    known = ~np.isnan(history.codes).all(axis=1)
-    if not np.any(usable & known):
-        return np.empty((0, history.problem.space.d)), np.empty(0)
-    rows = (usable | failed) & known
-    good = usable[rows]
-    losses = np.full(len(good), np.nan)
-    several = history.losses[rows][good]
-    losses[good] = several[:, 0] if several.shape[1] == 1 else scalarise(several, rng)
-    worst = float(np.nanmax(losses))
-    excess = history.violation[rows]
-    broken = good & (excess > 0.0)
-    if np.all(broken[good]):
-        # Nothing is allowed yet, so what counts is to get closer.
-        finite = excess[good & np.isfinite(excess)]
-        losses[good] = np.minimum(excess[good], float(finite.max()) if len(finite) else 1.0)
-        worst = float(np.nanmax(losses))
-    else:
-        losses[broken] = worst
-    losses[~good] = worst
-    return history.codes[rows], losses
-
-
-def log_belief(space: Space) -> LogPrior | None:
-    """Log density of the guesses given with the space, relative to uniform; None when there are none."""
-    believed = [(j, c.domain) for j, c in enumerate(space.columns) if c.domain.guess is not None]
-    if not believed:
-        return None
-    terms = []
-    for j, domain in believed:
-        encode, _ = domain.coder()
-        terms.append((j, float(encode(domain.guess)), domain.confidence, domain.categorical, domain.levels))
-
-    def density(x: FloatArray) -> FloatArray:
-        total = np.zeros(len(x))
-        for j, centre, confidence, categorical, k in terms:
-            away = x[:, j] - centre
-            if categorical:
-                near = k * (np.abs(away) < 0.5 / k).astype(np.float64)
-            else:
-                near = np.exp(-0.5 * (away / _WIDTH) ** 2) / (_WIDTH * (2.0 * np.pi) ** 0.5)
-            total += np.where(np.isnan(away), 0.0, np.log(1.0 - confidence + confidence * near + 1e-300))
-        return total
-
-    return density
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,28 +102,25 @@ class Bayes:
     def ask(self, state: BayesState, slots: int, rng: np.random.Generator) -> tuple[Action, ...]:
         """At most ``slots`` new configurations, each chosen with the earlier ones awaited."""
         history = state.history
+        space = history.problem.space
         awaited: list[FloatArray] = list(history.codes[history.pending])
         out: list[Action] = []
         for slot in range(slots):
             number = history.n + slot
             x, losses = training_set(history, rng)
             if number < self.initial or len(np.unique(losses)) < 2:
-                row, why = self._design(history.problem, number, rng), {"design": float(number)}
+                row = design_row(history.problem, number, self.initial, rng)
+                why = {"design": float(number)}
             else:
                 row, gain = self._model(state, x, losses, np.array(awaited), rng)
                 why = {"log_ei": round(gain, 3)}
-            awaited.append(row)
-            out.append(Start(history.problem.space.decode(row), why=why))
+            taken = np.concatenate((history.codes, np.reshape(awaited, (-1, space.d))))
+            new = first_new(space, taken, row[None], rng)
+            if new is None:
+                break
+            awaited.append(new)
+            out.append(Start(space.decode(new), why=why))
         return tuple(out)
-
-    def _design(self, problem: Problem, number: int, rng: np.random.Generator) -> FloatArray:
-        space = problem.space
-        if not space.d or space.constraints or number >= self.initial or log_belief(space) is not None:
-            rows = space.sample(rng, 1)
-        else:
-            rows = space.snap(sobol(space.d, (problem.seed,)).block(number, 1))
-        row: FloatArray = rows[0]
-        return row
 
     def _hyper(
         self, state: BayesState, columns: model.Columns, x: FloatArray, losses: FloatArray

@@ -7,6 +7,8 @@ from tunewright.core.events import Ended, Started
 from tunewright.core.problem import Limit, Objective, Problem
 from tunewright.core.space import Space
 from tunewright.errors import ConfigError
+from tunewright.models.belief import log_belief
+from tunewright.models.data import scalarise
 from tunewright.samplers import bayes
 from tunewright.samplers.bayes import Bayes
 
@@ -113,10 +115,10 @@ def test_a_guess_draws_the_search_and_can_be_overcome():
 
 
 def test_belief_is_a_density():
-    density = bayes.log_belief(Space(x=Float(0.0, 1.0, guess=0.5, confidence=0.6), k=Choice(["a", "b"])))
+    density = log_belief(Space(x=Float(0.0, 1.0, guess=0.5, confidence=0.6), k=Choice(["a", "b"])))
     x = np.column_stack([np.linspace(0, 1, 10_001), np.full(10_001, 0.25)])
     assert np.exp(density(x)).mean() == pytest.approx(1.0, abs=1e-3)
-    assert bayes.log_belief(SPACE) is None
+    assert log_belief(SPACE) is None
 
 
 def test_tuning_sizes():
@@ -126,7 +128,7 @@ def test_tuning_sizes():
 def test_scalarisation_prefers_dominating_rows():
     losses = np.array([[0.0, 0.0], [1.0, 0.5], [1.0, 1.0]])
     for seed in range(5):
-        assert np.all(np.diff(bayes.scalarise(losses, np.random.default_rng(seed))) > 0)
+        assert np.all(np.diff(scalarise(losses, np.random.default_rng(seed))) > 0)
 
 
 @pytest.mark.parametrize("bad", [{"initial": 0}, {"candidates": 0}, {"belief": -1.0}])
