@@ -29,31 +29,45 @@ def find(name: str) -> Method:
 
 
 def build(name: str, options: dict[str, Any] | None = None) -> Algorithm[Any]:
-    """Builds a method from what a user writes: ``"tpe"``, ``"hyperband"``, or ``"hyperband(tpe)"``.
+    """Builds a method from what a user writes: ``"tpe"``, ``"hyperband"``, or ``"hyperband(portfolio(tpe))"``.
 
     Args:
-        name: The method, with the sampler that a scheduler wraps in brackets.
-        options: Hyper-hyperparameters of the outermost method.
+        name: The method, with the sampler that it wraps in brackets.
+        options: Hyper-hyperparameters, each for every method in the name that has one of that name.
 
     Raises:
         ConfigError: If a name or an option is unknown.
     """
+    given = dict(options or {})
+    chain = _chain(name)
+    if "sampler" in given:
+        chain = chain[:1]
+    known = [[f.name for f in fields(entry.load())] for entry in chain]
+    for option in given:
+        if not any(option in names for names in known):
+            every = [n for names in known for n in names if n != "sampler"]
+            close = difflib.get_close_matches(option, every, 1)
+            hint = f" Did you mean '{close[0]}'?" if close else f" It has {', '.join(every) or 'none'}."
+            raise ConfigError(f"'{name}' must know its options; got {option!r}.{hint}")
+    algorithm: Algorithm[Any] | None = None
+    for entry, names in zip(reversed(chain), reversed(known), strict=True):
+        own = {k: v for k, v in given.items() if k in names}
+        if entry.wraps:
+            own.setdefault("sampler", algorithm)
+        algorithm = entry.load()(**own)
+    assert algorithm is not None
+    return algorithm
+
+
+def _chain(name: str) -> list[Method]:
+    """The entries that a name stands for, outermost first."""
     outer, bracket, rest = name.partition("(")
     entry = find(outer.strip())
-    given = dict(options or {})
-    if bracket and (not rest.endswith(")") or entry.kind != "scheduler"):
-        raise ConfigError(f"A method is written name or scheduler(sampler); got {name!r}. Correct it.")
-    made = entry.load()
-    known = [f.name for f in fields(made)]
-    for option in given:
-        if option not in known:
-            close = difflib.get_close_matches(option, known, 1)
-            hint = f" Did you mean '{close[0]}'?" if close else f" It has {', '.join(known) or 'none'}."
-            raise ConfigError(f"'{outer}' must know its options; got {option!r}.{hint}")
-    if entry.kind == "scheduler" and "sampler" not in given:
-        given["sampler"] = build(rest[:-1] if bracket else entry.wraps)
-    algorithm: Algorithm[Any] = made(**given)
-    return algorithm
+    if bracket and (not rest.endswith(")") or not entry.wraps):
+        raise ConfigError(f"A method is written name or name(sampler); got {name!r}. Correct it.")
+    if not entry.wraps:
+        return [entry]
+    return [entry, *_chain(rest[:-1] if bracket else entry.wraps)]
 
 
 def choose(problem: Problem, *, resumable: bool = True) -> tuple[Algorithm[Any], str, str]:

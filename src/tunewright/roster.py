@@ -21,7 +21,7 @@ class Method:
         paper: Authors, year, where.
         summary: What it does, one line.
         when: When to use it, one line.
-        wraps: Default sampler of a scheduler.
+        wraps: Default sampler of a method that wraps one.
         needs: Extra that it needs, or empty.
     """
 
@@ -126,6 +126,84 @@ ENTRIES: tuple[Method, ...] = (
         "Stops a trial whose best result so far is worse than the median of the others at the same step.",
         "For mild early stopping with hardly anything to set.",
         wraps="tpe",
+    ),
+    Method(
+        "copula",
+        "tunewright.samplers.copula:Copula",
+        "sampler",
+        "transfer",
+        "Salinas, Shen and Perrone 2020, ICML, arXiv:1909.13595",
+        "Learns a prior from earlier studies on the scale of normal scores, and a Gaussian process of the rest.",
+        "With earlier studies whose losses differ in scale or unit.",
+    ),
+    Method(
+        "rgpe",
+        "tunewright.samplers.rgpe:Rgpe",
+        "sampler",
+        "transfer",
+        "Feurer, Letham and Bakshy 2018, arXiv:1802.02219",
+        "Weighs one Gaussian process per earlier study by how well it ranks the new trials.",
+        "With earlier studies of which perhaps only few resemble the new task.",
+    ),
+    Method(
+        "portfolio",
+        "tunewright.samplers.portfolio:Portfolio",
+        "sampler",
+        "transfer",
+        "Wistuba et al. 2015, ICDM; Winkelmolen et al. 2020, arXiv:2007.13382",
+        "Tries first the few configurations that together served earlier studies best, then asks a sampler.",
+        "With earlier studies and a small budget, or in front of a sampler that cannot learn from them.",
+        wraps="bayes",
+    ),
+    Method(
+        "transfer",
+        "tunewright.samplers.portfolio:Portfolio",
+        "sampler",
+        "transfer",
+        "Wistuba et al. 2015, ICDM; Feurer, Letham and Bakshy 2018, arXiv:1802.02219",
+        "A portfolio of earlier studies first, then their ranking-weighted ensemble.",
+        "With earlier studies, when in doubt which transfer method to take.",
+        wraps="rgpe",
+    ),
+    Method(
+        "bounding_box",
+        "tunewright.samplers.bounding_box:BoundingBox",
+        "sampler",
+        "transfer",
+        "Perrone et al. 2019, NeurIPS, arXiv:1909.12552",
+        "Lets any sampler search the box around the best configurations of earlier studies.",
+        "With earlier studies in a space that is much too wide.",
+        wraps="bayes",
+    ),
+    Method(
+        "prior",
+        "tunewright.samplers.prior:Prior",
+        "sampler",
+        "transfer",
+        "Mallik et al. 2023 (PriorBand), NeurIPS, arXiv:2306.12370",
+        "Follows the user's guesses with any sampler, as long as they prove right.",
+        "With guesses that may be wrong, or a sampler that has no use for guesses.",
+        wraps="bayes",
+    ),
+    Method(
+        "boss",
+        "tunewright.samplers.boss:Boss",
+        "sampler",
+        "training-aware",
+        "Lee et al. 2023, ICCV, arXiv:2304.12666",
+        "Gives every trial a student and a teacher among the best networks trained so far.",
+        "With trainings of one architecture, checkpoints, and labels that are noisy or few.",
+        wraps="bayes",
+    ),
+    Method(
+        "smoothie",
+        "tunewright.schedulers.smoothie:Smoothie",
+        "scheduler",
+        "training-aware",
+        "Yedida and Menzies 2024, arXiv:2401.09622",
+        "Trains a little of thirty trials and to the end only those whose loss is smoothest.",
+        "With small learners on tabular data that report their smoothness.",
+        wraps="random",
     ),
     Method(
         "switch",
