@@ -2,6 +2,9 @@ import numpy as np
 import pytest
 
 from tunewright.models import gp as model
+from tunewright.models import kernel
+from tunewright.models.evidence import evidence
+from tunewright.models.warp import fit_warp
 
 LEVELS = np.array([0, 0, 3, 5, 0])
 CATEGORICAL = np.array([False, False, True, False, False])
@@ -37,19 +40,63 @@ def test_distances_of_the_embedding():
     np.testing.assert_array_equal(both_off[0], both_off[1])
 
 
-def test_gradient_of_the_posterior_of_hyperparameters():
+@pytest.mark.parametrize("additive", [False, True])
+def test_gradient_of_the_posterior_of_hyperparameters(additive):
     x = rows(25)
-    y = model.fit_warp(losses(x))(losses(x))
+    y = fit_warp(losses(x))(losses(x))
     columns = model.columns_of(LEVELS, CATEGORICAL)
-    prior = model._prior(columns, x)
-    v = prior[0] + np.random.default_rng(1).standard_normal(7) * 0.5 - 1.0
-    v[-1] = -4.0
+    weights = np.random.default_rng(2).uniform(0.2, 1.0, 25)
+    posterior = evidence(columns, x, y, weights, additive)
+    v = posterior.location + np.random.default_rng(1).standard_normal(len(posterior.location)) * 0.5
+    v[:5] -= 1.0
+    v[6] = -4.0
+    numeric = [
+        (posterior.loss(v + 1e-5 * e)[0] - posterior.loss(v - 1e-5 * e)[0]) / 2e-5 for e in np.eye(len(v))
+    ]
+    np.testing.assert_allclose(posterior.loss(v)[1], numeric, rtol=1e-5, atol=1e-6)
 
-    def value(v):
-        return model._loss_of_hyper(v, columns, columns.embed(x), y, prior)
 
-    numeric = [(value(v + 1e-5 * e)[0] - value(v - 1e-5 * e)[0]) / 2e-5 for e in np.eye(7)]
-    np.testing.assert_allclose(value(v)[1], numeric, rtol=1e-5, atol=1e-6)
+def test_the_posterior_uses_the_kernel_of_the_predictions():
+    x = rows(12)
+    y = np.random.default_rng(3).standard_normal(12)
+    columns = model.columns_of(LEVELS, CATEGORICAL)
+    posterior = evidence(columns, x, y, None, True)
+    v = posterior.start() + 0.3
+    hyper = posterior.hyper(v)
+    points = columns.embed(x)
+    matrix = kernel.covariance(columns, hyper, points, points) + np.exp(hyper.noise) * np.eye(12) + 1.0
+    away = (v - posterior.location) / posterior.spread
+    expected = 0.5 * (y @ np.linalg.solve(matrix, y) + np.linalg.slogdet(matrix - 1.0)[1] + away @ away)
+    assert posterior.loss(v)[0] == pytest.approx(expected, rel=1e-9)
+    np.testing.assert_allclose(posterior.vector(hyper), v)
+
+
+def test_an_additive_function_is_learned_from_few_rows():
+    rng = np.random.default_rng(0)
+    x, query = rng.random((40, 6)), rng.random((200, 6))
+
+    def f(x):
+        return np.sin(6.0 * x).sum(axis=1)
+
+    columns = model.columns_of(np.zeros(6, dtype=np.int64), np.zeros(6, dtype=bool))
+    errors = []
+    for additive in (True, False):
+        y = f(x)
+        hyper = model.tune(columns, x, y, additive=additive)
+        points = columns.embed(x)
+        matrix = kernel.covariance(columns, hyper, points, points) + np.exp(hyper.noise) * np.eye(40)
+        guess = kernel.covariance(columns, hyper, columns.embed(query), points) @ np.linalg.solve(matrix, y)
+        errors.append(float(np.std(guess - f(query))))
+    assert errors[0] < 0.3 * errors[1]
+
+
+def test_replicated_rows_are_trusted_more():
+    x = np.array([[0.2], [0.8]])
+    columns = model.columns_of(np.zeros(1, dtype=np.int64), np.zeros(1, dtype=bool))
+    hyper = model.Hyper(np.array([-1.0]), 0.0, np.log(0.5))
+    gp = model.update(columns, hyper, x, np.array([0.0, 1.0]), np.array([0.1, 1.0]))
+    _, std = model.predict(gp, x)
+    assert std[0] < 0.5 * std[1]
 
 
 def test_gradient_of_the_prediction():
@@ -91,19 +138,12 @@ def test_conditioning_equals_fitting_on_all_rows():
     y = gp.warp(losses(new))
     grown = model.condition_on(gp, new, y)
     query = rows(10, seed=11)
-    scale, noise = np.exp(gp.hyper.scale), np.exp(gp.hyper.noise)
-    weights = np.exp(-gp.hyper.length)[gp.columns.owner]
-    everything = gp.columns.embed(np.vstack([x, new])) * weights
-
-    def kernel(a, b):
-        r = np.sqrt(5) * np.linalg.norm(a[:, None] - b[None], axis=2)
-        return scale * (1 + r + r * r / 3) * np.exp(-r)
-
-    cross = kernel(gp.columns.embed(query) * weights, everything)
-    covariance = kernel(everything, everything) + noise * np.eye(34)
+    points = gp.columns.embed(np.vstack([x, new]))
+    cross = kernel.covariance(gp.columns, gp.hyper, gp.columns.embed(query), points)
+    matrix = kernel.covariance(gp.columns, gp.hyper, points, points) + np.exp(gp.hyper.noise) * np.eye(34)
     mean, std = model.predict(grown, query)
-    expected = gp.mean + cross @ np.linalg.solve(covariance, np.concatenate([gp.y, y]) - gp.mean)
-    variance = scale - np.einsum("ij,ji->i", cross, np.linalg.solve(covariance, cross.T))
+    expected = gp.mean + cross @ np.linalg.solve(matrix, np.concatenate([gp.y, y]) - gp.mean)
+    variance = np.exp(gp.hyper.scale) - np.einsum("ij,ji->i", cross, np.linalg.solve(matrix, cross.T))
     np.testing.assert_allclose(mean, expected, atol=1e-6)
     np.testing.assert_allclose(std**2, variance, atol=1e-7)
 
@@ -133,14 +173,15 @@ def test_one_row_or_equal_rows_can_be_fitted(x):
 
 def test_starting_from_earlier_hyperparameters_is_not_worse():
     x = rows(40)
-    y = model.fit_warp(losses(x))(losses(x))
+    y = fit_warp(losses(x))(losses(x))
     columns = model.columns_of(LEVELS, CATEGORICAL)
     first = model.tune(columns, x, y)
     again = model.tune(columns, x, y, first, max_evaluations=5)
 
+    posterior = evidence(columns, x, y, None, True)
+
     def value(h):
-        vector = np.concatenate([h.length, [h.scale, h.noise]])
-        return model._loss_of_hyper(vector, columns, columns.embed(x), y, model._prior(columns, x))[0]
+        return posterior.loss(posterior.vector(h))[0]
 
     assert value(again) <= value(first) + 1e-9
 
