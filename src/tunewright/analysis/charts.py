@@ -31,7 +31,7 @@ from tunewright.analysis.drawing import (
 from tunewright.analysis.effects import Effect, comparable, effects
 from tunewright.analysis.importance import importance as importances
 from tunewright.analysis.importance import labels, ranking
-from tunewright.core.domains import Choice, Domain
+from tunewright.core.domains import Choice, Scalar
 from tunewright.core.events import Ended, Interrupted, Paused, Resumed, Started
 from tunewright.core.history import History
 from tunewright.core.problem import Problem
@@ -219,7 +219,7 @@ def slices(study: Charted) -> Figure:
     )
 
 
-def _effect_marks(effect: Effect, y: Axis, sign: float, domain: Domain) -> list[Mark]:
+def _effect_marks(effect: Effect, y: Axis, sign: float, domain: Scalar) -> list[Mark]:
     """The average with its band; a stroke per option where options have nothing between them."""
     low, high = (effect.low, effect.high) if sign > 0 else (-effect.high, -effect.low)
     mean = y.at(effect.mean * sign)

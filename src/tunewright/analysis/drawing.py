@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tunewright.core.domains import Domain, Float, Int
+from tunewright.core.domains import Float, Int, Scalar
 
 Floats = NDArray[np.float64]
 Point = tuple[float, float]
@@ -245,7 +245,7 @@ def names_axis(label: str, names: Sequence[str]) -> Axis:
     return Axis(label, tuple(((i + 0.5) / k, n) for i, n in enumerate(names)), lambda v: v)
 
 
-def domain_axis(label: str, domain: Domain) -> Axis:
+def domain_axis(label: str, domain: Scalar) -> Axis:
     """The axis of a parameter, in codes, with ticks in its own values."""
     if not isinstance(domain, Float | Int):
         return names_axis(label, [str(o) for o in domain.options])

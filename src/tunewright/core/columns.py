@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
@@ -11,8 +12,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tunewright.core.combinatorial import plain_list
 from tunewright.core.constraints import Constraint, Forbidden, Linear, Predicate, Range
-from tunewright.core.domains import Bool, Choice, Codes, Domain, Float, Int, Order, plain
+from tunewright.core.domains import (
+    Bool,
+    Choice,
+    Codes,
+    Domain,
+    Float,
+    Int,
+    Order,
+    Permutation,
+    Scalar,
+    Subset,
+    key,
+    plain,
+)
 from tunewright.errors import SpaceError
 
 if TYPE_CHECKING:
@@ -45,13 +60,41 @@ class Gate(NamedTuple):
         return min(int(code * k), k - 1) in self.allowed
 
 
+class Owner(NamedTuple):
+    """The parameter that a column belongs to together with others."""
+
+    name: str
+    path: str
+    domain: Permutation | Subset
+    part: int  # number of the column within the parameter
+
+
 class Column(NamedTuple):
-    """One parameter as a column of codes."""
+    """One column of codes: a parameter, or a part of one that spans several."""
+
+    name: str
+    path: str
+    domain: Scalar
+    gates: tuple[Gate, ...]
+    owner: Owner | None = None
+
+
+class Entry(NamedTuple):
+    """One parameter, and the columns that hold it."""
 
     name: str
     path: str
     domain: Domain
     gates: tuple[Gate, ...]
+    first: int
+    width: int  # 0 for a parameter of a single code, else the number of codes
+    encode: Callable[[Any], Any]  # to a code, or a list of ``width`` codes
+    decode: Callable[[Any], Any]
+
+    @property
+    def where(self) -> slice:
+        """Its columns."""
+        return slice(self.first, self.first + max(self.width, 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +105,55 @@ class Layout:
         levels: 0 for continuous columns, else the number of levels.
         categorical: True where values have no order.
         parent: Index of the column that switches this one, or -1.
+        group: Number of the parameter that the column belongs to.
     """
 
     levels: NDArray[np.int64]
     categorical: NDArray[np.bool_]
     parent: NDArray[np.int64]
+    group: NDArray[np.int64]
 
     @property
     def d(self) -> int:
         """Number of columns."""
         return len(self.levels)
+
+
+def entries_of(columns: Iterable[Column]) -> tuple[Entry, ...]:
+    """The parameters behind some columns."""
+    out: list[Entry] = []
+    for j, c in enumerate(columns):
+        if c.owner is None:
+            out.append(Entry(c.name, c.path, c.domain, c.gates, j, 0, *c.domain.coder()))
+        elif c.owner.part == 0:
+            name, path, domain, _ = c.owner
+            encode = functools.partial(_encode_whole, domain)
+            out.append(Entry(name, path, domain, c.gates, j, domain.width, encode, domain.decode))
+    return tuple(out)
+
+
+def _encode_whole(domain: Permutation | Subset, value: Any) -> list[float]:
+    if not domain.contains(value):
+        raise ValueError(value)
+    return domain.encode(value)
+
+
+def layout_of(columns: Iterable[Column], entries: Iterable[Entry]) -> Layout:
+    """The columns as arrays.
+
+    Positions in an order count as continuous: a method then moves an item past several others in one step, and two
+    items never end up on one level.
+    """
+    columns = tuple(columns)
+    group = [i for i, e in enumerate(entries) for _ in range(max(e.width, 1))]
+    positions = [c.owner is not None and isinstance(c.owner.domain, Permutation) for c in columns]
+    levels = [0 if p else c.domain.levels for p, c in zip(positions, columns, strict=True)]
+    return Layout(
+        np.array(levels, dtype=np.int64),
+        np.array([c.domain.categorical for c in columns], dtype=np.bool_),
+        np.array([c.gates[0].column if c.gates else -1 for c in columns], dtype=np.int64),
+        np.array(group, dtype=np.int64),
+    )
 
 
 def checked_name(name: Any) -> str:
@@ -87,7 +169,7 @@ def checked_name(name: Any) -> str:
 
 def checked_domain(name: str, domain: Any) -> Domain:
     """Returns the domain, or says what it should have been."""
-    if isinstance(domain, Float | Int | Choice | Order | Bool):
+    if isinstance(domain, Float | Int | Choice | Order | Bool | Permutation | Subset):
         return domain
     if isinstance(domain, Mapping | list | tuple):
         raise SpaceError(
@@ -139,18 +221,20 @@ def _plain_values(value: Any) -> Any:
     """A plain value, or a tuple of them in an order that does not depend on the process."""
     if isinstance(value, set | frozenset):
         return tuple(sorted(map(plain, value), key=lambda o: (type(o).__name__, str(o))))
-    return tuple(plain(x) for x in value) if isinstance(value, list | tuple) else plain(value)
+    if isinstance(value, list | tuple):
+        return tuple(plain_list(x) if isinstance(x, list | tuple) else plain(x) for x in value)
+    return plain(value)
 
 
-def check_names(constraint: Constraint, columns: Iterable[Column]) -> None:
+def check_names(constraint: Constraint, entries: Iterable[Entry]) -> None:
     """Refuses a constraint on parameters that do not exist or that cannot have the values it speaks of.
 
     Raises:
         SpaceError: Naming the parameter.
     """
     known: dict[str, list[Domain]] = {}
-    for column in columns:
-        known.setdefault(column.name, []).append(column.domain)
+    for entry in entries:
+        known.setdefault(entry.name, []).append(entry.domain)
     for name in constraint.names:
         if name not in known:
             raise SpaceError(
@@ -158,7 +242,9 @@ def check_names(constraint: Constraint, columns: Iterable[Column]) -> None:
             )
         if isinstance(constraint, Linear):
             for domain in known[name]:
-                if not all(isinstance(v, int | float) for v in getattr(domain, "options", ())):
+                if isinstance(domain, Permutation | Subset) or not all(
+                    isinstance(v, int | float) for v in getattr(domain, "options", ())
+                ):
                     raise SpaceError(
                         f"A Linear constraint needs numbers; '{name}' is {describe(domain)}. Use forbidden or a function."
                     )
@@ -175,6 +261,10 @@ def _may_be(domain: Domain, value: Any) -> bool:
     """Whether a parameter can have this value; a range may have been narrowed since the rule was made."""
     if isinstance(domain, Float | Int):
         return isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(domain, Permutation):
+        return domain.contains(value)
+    if isinstance(value, list):
+        return isinstance(domain, Subset) and domain.contains(value)
     return any(value == o and isinstance(value, bool) == isinstance(o, bool) for o in domain.options)
 
 
@@ -233,12 +323,33 @@ def lay_out(space: Space, prefix: str, columns: list[Column], taken: Set[str] = 
     for name, domain in space.domains.items():
         gates = tuple(_gate(space, name, p, v, here, columns) for p, v in space.when.get(name, {}).items())
         here[name] = len(columns)
-        columns.append(Column(name, prefix + name, domain, gates))
+        if isinstance(domain, Permutation | Subset):
+            columns.extend(_parts(name, prefix + name, domain, gates))
+        else:
+            columns.append(Column(name, prefix + name, domain, gates))
         if isinstance(domain, Choice):
             nested = _lay_out_branches(domain, prefix + name, columns, busy)
             busy |= nested
             mine |= nested
     return mine
+
+
+def _parts(name: str, path: str, domain: Permutation | Subset, gates: tuple[Gate, ...]) -> Iterable[Column]:
+    """The columns of a parameter that spans several: positions of items, or options that are in or out."""
+    inside: list[Any] = domain.guess if isinstance(domain.guess, list) else []
+    known = {key(v): i + 1 for i, v in enumerate(inside)}
+    items = domain.items if isinstance(domain, Permutation) else domain.options
+    for part, (item, label) in enumerate(zip(items, domain.labels, strict=True)):
+        scalar: Scalar
+        trust: dict[str, Any] = {} if domain.guess is None else {"confidence": domain.confidence}
+        if isinstance(domain, Subset):
+            scalar = Bool(guess=None if domain.guess is None else key(item) in known, **trust)
+        elif domain.width == 1:
+            scalar = Order([1], guess=known.get(key(item)), **trust)
+        else:
+            scalar = Int(1, domain.width, guess=known.get(key(item)), **trust)
+        owner = Owner(name, path, domain, part)
+        yield Column(f"{name}[{label}]", f"{path}[{label}]", scalar, gates, owner)
 
 
 def _check_free(name: str, taken: Set[str]) -> None:
@@ -277,6 +388,9 @@ def _gate(
         raise SpaceError(
             f"A condition must name a parameter of the space; '{name}' depends on '{parent}'.{meant(parent, space.domains)}"
         )
+    owner = columns[here[parent]].owner
+    if owner is not None:
+        return _member_gate(here[parent], parent, owner.domain, value)
     domain = columns[here[parent]].domain
     if isinstance(value, Range):
         if isinstance(domain, Choice | Order | Bool):
@@ -294,7 +408,18 @@ def _gate(
     return gate
 
 
-def _values_gate(column: int, parent: str, domain: Domain, values: list[Any]) -> Gate:
+def _member_gate(first: int, parent: str, domain: Permutation | Subset, value: Any) -> Gate:
+    """The gate that opens while a selection contains an option."""
+    options = [key(o) for o in domain.options] if isinstance(domain, Subset) else []
+    if isinstance(value, Range | list) or key(value) not in options:
+        raise SpaceError(
+            f"A condition on '{parent}', {domain.describe()}, must name one option of a Subset; got {value!r:.120}. "
+            f"Put the parameter under another one."
+        )
+    return Gate(first + options.index(key(value)), frozenset((1,)), 0.0, 2.0)
+
+
+def _values_gate(column: int, parent: str, domain: Scalar, values: list[Any]) -> Gate:
     for v in values:
         if not domain.contains(v):
             raise SpaceError(
@@ -341,7 +466,7 @@ def _edge(domain: Float | Int, encode: Callable[[Any], float], bound: float, *, 
     return (math.floor(steps + 1e-9) + 1) / k - min(1e-12, 0.25 / k) if upper else math.ceil(steps - 1e-9) / k
 
 
-def grid_values(domain: Domain, resolution: int) -> Codes:
+def grid_values(domain: Scalar, resolution: int) -> Codes:
     """Codes of the values that a grid tries."""
     encode, decode = domain.coder()
     if domain.levels:
@@ -361,6 +486,8 @@ def describe(domain: Domain) -> str:
         if domain.step not in (None, 1) or (isinstance(domain, Float) and domain.step):
             extra += f", step {domain.step}"
         return f"{kind} in [{domain.low}, {domain.high}]{extra}"
+    if isinstance(domain, Permutation | Subset):
+        return domain.describe()
     if isinstance(domain, Bool):
         return "True or False"
     options = [repr(o) for o in domain.options]

@@ -99,12 +99,20 @@ class Linear:
         return {"type": "linear", "weights": dict(self.weights), "upper": self.upper}
 
 
+def _is(value: Any, bad: Any) -> bool:
+    """Whether a value is the forbidden one; a selection already where it contains it."""
+    if isinstance(value, list) and not isinstance(bad, list):
+        return any(_is(v, bad) for v in value)
+    return bool(value == bad) and isinstance(value, bool) == isinstance(bad, bool)
+
+
 @dataclass(frozen=True, slots=True)
 class Forbidden:
     """A combination of values that must not occur together.
 
     Args:
-        values: For each named parameter the forbidden value, or a tuple of them.
+        values: For each named parameter the forbidden value, or a tuple of them. For a ``Subset`` an option stands
+            for every selection that contains it, a list for exactly that selection.
     """
 
     values: Mapping[str, Any]
@@ -119,9 +127,7 @@ class Forbidden:
         for name, bad in self.values.items():
             if name not in config:
                 return True
-            value = config[name]
-            options = bad if isinstance(bad, tuple) else (bad,)
-            if not any(value == o and isinstance(value, bool) == isinstance(o, bool) for o in options):
+            if not any(_is(config[name], o) for o in (bad if isinstance(bad, tuple) else (bad,))):
                 return True
         return False
 

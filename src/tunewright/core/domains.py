@@ -16,51 +16,48 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tunewright.core.combinatorial import Permutation, Subset
+from tunewright.core.options import (
+    MAX_OPTIONS,
+    WHOLE,
+    Value,
+    check_belief,
+    check_options,
+    compact,
+    key,
+    plain,
+    short,
+)
 from tunewright.errors import SpaceError
 
 if TYPE_CHECKING:
     from tunewright.core.space import Space
 
-type_ = type
-Value = bool | int | float | str | None
+__all__ = [
+    "MAX_LEVELS",
+    "MAX_OPTIONS",
+    "Bool",
+    "Choice",
+    "Coder",
+    "Codes",
+    "Domain",
+    "Float",
+    "Int",
+    "Order",
+    "Permutation",
+    "Scalar",
+    "Subset",
+    "Value",
+    "domain_from_dict",
+    "key",
+    "plain",
+]
+
 Codes = NDArray[np.float64]
 Coder = tuple[Callable[[Any], float], Callable[[float], Any]]
 MAX_LEVELS = 4096
-MAX_OPTIONS = 10_000
-_WHOLE = 2**63
 _EXACT = 2**50
 _EXACT_LOG = 2**45
-
-
-def plain(value: Any) -> Value:
-    """Turns NumPy scalars, enumerations and the like into Python values and refuses what JSON cannot hold.
-
-    Raises:
-        SpaceError: If the value is not a bool, whole number of 64 bits, finite float, str or None.
-    """
-    if isinstance(value, np.generic):
-        value = value.item()
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, int):
-        if -_WHOLE <= value < _WHOLE:
-            return int(value)
-    elif isinstance(value, float):
-        if math.isfinite(value):
-            return float(value) + 0.0
-    elif isinstance(value, str) and (value.isascii() or not any(0xD800 <= ord(c) <= 0xDFFF for c in value)):
-        return str.__str__(value)
-    raise SpaceError(
-        f"A parameter value must be a bool, a finite number, a string or None, and a whole number within 64 bits; got {_short(value)} "
-        f"of type {type_(value).__name__}. Use a name for it and look the object up in your code."
-    )
-
-
-def _short(value: Any) -> str:
-    """A value in a message: whole numbers of a thousand digits and the like are cut."""
-    if isinstance(value, int) and not -_WHOLE <= value < _WHOLE:
-        return f"a number of {value.bit_length()} bits"
-    return f"{value!r:.120}"
 
 
 def _number(name: str, field: str, value: Any) -> float:
@@ -68,10 +65,8 @@ def _number(name: str, field: str, value: Any) -> float:
         value = value.item()
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise SpaceError(f"{name} needs numbers for its bounds; got {field}={value!r:.120}. Pass a number.")
-    if isinstance(value, int) and not -_WHOLE <= value < _WHOLE:
-        raise SpaceError(
-            f"{name} needs bounds of at most 64 bits; got {field}={_short(value)}. Use log=True."
-        )
+    if isinstance(value, int) and not -WHOLE <= value < WHOLE:
+        raise SpaceError(f"{name} needs bounds of at most 64 bits; got {field}={short(value)}. Use log=True.")
     if not math.isfinite(value):
         raise SpaceError(
             f"{name} needs finite bounds; got {field}={value!r}. Pick the largest value you would try."
@@ -95,13 +90,6 @@ def _check_range(name: str, low: float, high: float, log: Any) -> None:
         )
     if not math.isfinite(high - low):
         raise SpaceError(f"{name} needs a finite width; got low={low!r}, high={high!r}. Use log=True.")
-
-
-def _check_belief(name: str, confidence: Any) -> None:
-    if isinstance(confidence, bool) or not isinstance(confidence, int | float) or not 0.0 <= confidence < 1.0:
-        raise SpaceError(
-            f"{name} needs 0 <= confidence < 1; got {confidence!r}. 0 ignores the guess, 0.5 is a fair guess, 0.9 a strong one."
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +133,7 @@ class Float:
                     f"Float needs 0 < step <= high - low; got step={step!r}. Choose a smaller step."
                 )
             object.__setattr__(self, "step", step)
-        _check_belief("Float", self.confidence)
+        check_belief("Float", self.confidence)
         object.__setattr__(self, "guess", plain(self.guess))
         if self.guess is not None and not self.contains(self.guess):
             raise SpaceError(
@@ -204,7 +192,7 @@ class Float:
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form."""
-        return _compact("float", self, ("low", "high", "log", "step", "guess", "confidence"))
+        return compact("float", self, ("low", "high", "log", "step", "guess", "confidence"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +240,7 @@ class Int:
         if self.count > _EXACT or (self.log and self.high > _EXACT_LOG):
             most = "high <= 2**45 on a log scale" if self.log else "at most 2**50 values"
             raise SpaceError(f"Int needs {most}; got [{self.low}, {self.high}]. Use Float and round it.")
-        _check_belief("Int", self.confidence)
+        check_belief("Int", self.confidence)
         object.__setattr__(self, "guess", plain(self.guess))
         if self.guess is not None and not self.contains(self.guess):
             raise SpaceError(
@@ -295,23 +283,7 @@ class Int:
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form."""
-        return _compact("int", self, ("low", "high", "log", "step", "guess", "confidence"))
-
-
-def key(value: Value) -> tuple[str, Value]:
-    """Tells True, 1 and 1.0 apart, which Python does not."""
-    return type_(value).__name__, value
-
-
-def _check_options(name: str, options: tuple[Value, ...]) -> None:
-    if not options:
-        raise SpaceError(f"{name} needs at least one option; got none. List the values to choose from.")
-    if len(options) > MAX_OPTIONS:
-        raise SpaceError(
-            f"{name} takes at most {MAX_OPTIONS} options; got {len(options)}. Use Int and look them up."
-        )
-    if len({key(o) for o in options}) < len(options):
-        raise SpaceError(f"{name} needs distinct options; got {list(options)!r}. Remove the repeated ones.")
+        return compact("int", self, ("low", "high", "log", "step", "guess", "confidence"))
 
 
 def _same_options(a: Any, b: Any) -> bool:
@@ -370,7 +342,7 @@ class Choice:
         if isinstance(given, str | bytes) or not isinstance(given, Sequence | Mapping | np.ndarray):
             raise SpaceError(f"Choice needs a list of options; got {given!r}. Write Choice(['a', 'b']).")
         options = tuple(plain(o) for o in given)
-        _check_options("Choice", options)
+        check_options("Choice", options)
         nested = given.values() if isinstance(given, Mapping) else self.branches or (None,) * len(options)
         if len(nested) != len(options):
             raise SpaceError(
@@ -380,7 +352,7 @@ class Choice:
         object.__setattr__(self, "options", options)
         object.__setattr__(self, "branches", branches)
         object.__setattr__(self, "guess", plain(self.guess))
-        _check_belief("Choice", self.confidence)
+        check_belief("Choice", self.confidence)
         if self.guess is not None and not self.contains(self.guess):
             raise SpaceError(
                 f"A guess must be one of the options; got {self.guess!r}, not in {list(options)!r}."
@@ -417,7 +389,7 @@ class Choice:
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form."""
-        out = _compact("choice", self, ("options", "guess", "confidence"))
+        out = compact("choice", self, ("options", "guess", "confidence"))
         if any(b is not None for b in self.branches):
             out["branches"] = [b.to_dict() if b is not None else None for b in self.branches]
         return out
@@ -447,8 +419,8 @@ class Order:
             raise SpaceError(f"Order needs a list of values; got {given!r}. Write Order([16, 32, 64]).")
         object.__setattr__(self, "values", tuple(plain(v) for v in given))
         object.__setattr__(self, "guess", plain(self.guess))
-        _check_options("Order", tuple(self.values))
-        _check_belief("Order", self.confidence)
+        check_options("Order", tuple(self.values))
+        check_belief("Order", self.confidence)
         if self.guess is not None and not self.contains(self.guess):
             raise SpaceError(
                 f"A guess must be one of the values; got {self.guess!r}, not in {list(self.values)!r}."
@@ -490,7 +462,7 @@ class Order:
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form."""
-        return _compact("order", self, ("values", "guess", "confidence"))
+        return compact("order", self, ("values", "guess", "confidence"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -507,7 +479,7 @@ class Bool:
     confidence: float = 0.5
 
     def __post_init__(self) -> None:
-        _check_belief("Bool", self.confidence)
+        check_belief("Bool", self.confidence)
         if self.guess is not None and not isinstance(self.guess, bool):
             raise SpaceError(f"A guess for Bool must be True or False; got {self.guess!r}.")
 
@@ -541,24 +513,11 @@ class Bool:
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form."""
-        return _compact("bool", self, ("guess", "confidence"))
+        return compact("bool", self, ("guess", "confidence"))
 
 
-Domain = Float | Int | Choice | Order | Bool
-_DEFAULTS: dict[str, Any] = {"log": False, "step": None, "guess": None, "confidence": 0.5}
-
-
-def _compact(kind: str, domain: Any, fields: tuple[str, ...]) -> dict[str, Any]:
-    """JSON form of a domain without the fields that hold their default."""
-    out: dict[str, Any] = {"type": kind}
-    for field in fields:
-        value = getattr(domain, field)
-        if field in _DEFAULTS and (
-            value == _DEFAULTS[field] or (field == "step" and kind == "int" and value == 1)
-        ):
-            continue
-        out[field] = list(value) if isinstance(value, tuple) else value
-    return out
+Scalar = Float | Int | Choice | Order | Bool
+Domain = Scalar | Permutation | Subset
 
 
 def domain_from_dict(data: Mapping[str, Any]) -> Domain:
@@ -569,7 +528,15 @@ def domain_from_dict(data: Mapping[str, Any]) -> Domain:
     """
     from tunewright.core.space import Space
 
-    kinds: dict[str, Any] = {"float": Float, "int": Int, "choice": Choice, "order": Order, "bool": Bool}
+    kinds: dict[str, Any] = {
+        "float": Float,
+        "int": Int,
+        "choice": Choice,
+        "order": Order,
+        "bool": Bool,
+        "permutation": Permutation,
+        "subset": Subset,
+    }
     fields = dict(data)
     kind = fields.pop("type", None)
     if not isinstance(kind, str) or kind not in kinds:

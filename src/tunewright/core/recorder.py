@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from tunewright.core.constraints import Range
-from tunewright.core.domains import Bool, Choice, Domain, Float, Int, Order, key
+from tunewright.core.domains import Bool, Choice, Domain, Float, Int, Order, Permutation, Subset, key
 from tunewright.core.space import Space
 from tunewright.errors import SpaceError
 
@@ -64,6 +64,8 @@ def union(name: str, a: Domain, b: Domain) -> Domain:
     if isinstance(a, Order) and isinstance(b, Order) and all(a.contains(v) for v in b.options):
         return a
     if isinstance(a, Bool) and isinstance(b, Bool):
+        return a
+    if isinstance(a, Permutation | Subset) and replace(a, guess=None) == replace(b, guess=None):
         return a
     raise SpaceError(
         f"A parameter must keep its type and scale in all trials; '{name}' was {a.to_dict()} and is now {b.to_dict()}. "

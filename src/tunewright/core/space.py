@@ -6,13 +6,14 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tunewright.core.columns import (
     Column,
+    Entry,
     Layout,
     changes,
     check_names,
@@ -23,12 +24,23 @@ from tunewright.core.columns import (
     condition_from_json,
     condition_to_json,
     describe,
-    grid_values,
+    entries_of,
     lay_out,
-    meant,
+    layout_of,
 )
 from tunewright.core.constraints import Constraint, constraint_from_dict
-from tunewright.core.domains import Choice, Codes, Domain, Float, Int, domain_from_dict, plain
+from tunewright.core.domains import (
+    Choice,
+    Codes,
+    Domain,
+    Float,
+    Int,
+    Permutation,
+    Subset,
+    domain_from_dict,
+)
+from tunewright.core.entries import checked_value, is_open, projected, stranger
+from tunewright.core.lattice import lattice
 from tunewright.errors import SpaceError
 
 MAX_PARAMETERS = 10_000
@@ -36,6 +48,8 @@ _PROBE = 4096
 _DRAWS = 200_000
 _LISTED = 100_000
 _LUCK = 32
+_HUGE = 1e300
+_NAN = float("nan")
 
 
 class Space:
@@ -67,14 +81,17 @@ class Space:
 
     __slots__ = (
         "_believed",
-        "_decoders",
+        "_codecs",
         "_digest",
-        "_encoders",
         "_flat",
+        "_groups",
+        "_rounded",
+        "_simple",
         "_smooth",
         "columns",
         "constraints",
         "domains",
+        "entries",
         "layout",
         "own",
         "when",
@@ -83,6 +100,7 @@ class Space:
     columns: tuple[Column, ...]
     constraints: tuple[Constraint, ...]
     domains: dict[str, Domain]
+    entries: tuple[Entry, ...]
     layout: Layout
     own: tuple[Constraint, ...]
     when: dict[str, dict[str, Any]]
@@ -118,20 +136,21 @@ class Space:
                 f"A space takes at most {MAX_PARAMETERS} parameters; got {len(columns)}. Group some of them."
             )
         self.columns = tuple(columns)
-        coders = [c.domain.coder() for c in columns]
-        self._encoders = tuple(e for e, _ in coders)
-        self._decoders = tuple((c.name, d, c.gates) for c, (_, d) in zip(columns, coders, strict=True))
+        self.entries = entries_of(columns)
+        self._codecs = tuple((e.name, e.encode, e.decode, e.gates, e.width) for e in self.entries)
         self.own = checked_constraints(forbidden, constraints)
         self.constraints = (*self.own, *(c for b in self._nested() for c in b.constraints))
         self._digest = ""
-        self._believed = tuple(j for j, c in enumerate(columns) if c.domain.guess is not None)
+        self._believed = tuple(e for e in self.entries if e.domain.guess is not None)
+        self._groups = tuple(e for e in self.entries if isinstance(e.domain, Permutation | Subset))
         self._flat = not any(c.gates for c in columns)
-        self._smooth = self._flat and all(c.domain.count == 0 for c in columns)
-        self.layout = Layout(
-            np.array([c.domain.levels for c in columns], dtype=np.int64),
-            np.array([c.domain.categorical for c in columns], dtype=np.bool_),
-            np.array([c.gates[0].column if c.gates else -1 for c in columns], dtype=np.int64),
-        )
+        self._simple = self._flat and not self._groups
+        self._smooth = self._simple and all(c.domain.count == 0 for c in columns)
+        self._rounded = tuple(
+            e for e in self.entries
+            if isinstance(e.domain, Float | Int) and e.domain.levels == 0 and e.domain.count
+        )  # fmt: skip
+        self.layout = layout_of(columns, self.entries)
         self._check_constraints()
 
     def _nested(self) -> Iterable[Space]:
@@ -141,19 +160,24 @@ class Space:
 
     def _check_constraints(self) -> None:
         for constraint in self.own:
-            check_names(constraint, self.columns)
+            check_names(constraint, self.entries)
         if self.constraints:
             self.sample(np.random.Generator(np.random.Philox(key=0)), 1)
 
     @property
     def d(self) -> int:
-        """Number of columns, one per parameter of the flattened tree."""
+        """Number of columns: one per parameter of the flattened tree, several for orders and selections."""
         return len(self.columns)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Name of each column; the same name may occur in several branches of one choice."""
         return tuple(c.name for c in self.columns)
+
+    @property
+    def grouped(self) -> bool:
+        """Whether some parameter spans several columns, which then depend on each other."""
+        return bool(self._groups)
 
     @property
     def conditional(self) -> bool:
@@ -168,7 +192,7 @@ class Space:
         """
         total = _combinations(self)
         if total <= _LISTED and any(c.gates for c in self.columns):
-            return float(len(self._lattice(_LISTED, _LISTED)))
+            return float(len(lattice(self.entries, self.d, _LISTED, _LISTED)))
         return total
 
     def __eq__(self, other: object) -> bool:
@@ -195,15 +219,16 @@ class Space:
         Codes of parameters that are inactive are ignored; they need not be NaN.
         """
         row = codes.tolist()
-        if self._flat:
-            return {name: decode(u) for (name, decode, _), u in zip(self._decoders, row, strict=True)}
+        if self._simple:
+            return {name: decode(u) for (name, _, decode, _, _), u in zip(self._codecs, row, strict=True)}
         out: dict[str, Any] = {}
         active: list[bool] = []
-        for (name, decode, gates), u in zip(self._decoders, row, strict=True):
+        for name, _, decode, gates, width in self._codecs:
             on = all(active[g.column] and g.open_one(row[g.column]) for g in gates)
-            active.append(on)
+            at = len(active)
             if on:
-                out[name] = decode(u)
+                out[name] = decode(row[at : at + width] if width else row[at])
+            active.extend([on] * (width or 1))
         return out
 
     def encode(self, config: Mapping[str, Any]) -> Codes:
@@ -213,16 +238,19 @@ class Space:
             SpaceError: If the configuration does not fit the space.
         """
         try:
-            if self._flat:
-                row = [e(config[n[0]]) for e, n in zip(self._encoders, self._decoders, strict=True)]
+            if self._simple:
+                row = [encode(config[name]) for name, encode, _, _, _ in self._codecs]
                 for u in row:
                     if not 0.0 <= u <= 1.0:
                         raise ValueError(u)
                 return np.array(row, dtype=np.float64)
             row = []
-            for encode, (name, _, gates) in zip(self._encoders, self._decoders, strict=True):
-                on = all(row[g.column] == row[g.column] and g.open_one(row[g.column]) for g in gates)
-                row.append(encode(config[name]) if on else float("nan"))
+            for name, encode, _, gates, width in self._codecs:
+                on = is_open(row, gates)
+                if width:
+                    row.extend(encode(config[name]) if on else [_NAN] * width)
+                    continue
+                row.append(encode(config[name]) if on else _NAN)
                 if on and not 0.0 <= row[-1] <= 1.0:
                     raise ValueError(row[-1])
             return np.array(row, dtype=np.float64)
@@ -234,13 +262,16 @@ class Space:
         """Decodes a row of codes, shape ``(d,)`` without NaN, except for the parameters that ``config`` gives."""
         out: dict[str, Any] = {}
         row: list[float] = []
-        for u, encode, (name, decode, gates) in zip(
-            codes.tolist(), self._encoders, self._decoders, strict=True
-        ):
-            on = all(row[g.column] == row[g.column] and g.open_one(row[g.column]) for g in gates)
-            if on:
-                out[name] = config[name] if name in config else decode(u)
-            row.append(encode(out[name]) if on else float("nan"))
+        given = codes.tolist()
+        for name, encode, decode, gates, width in self._codecs:
+            at = len(row)
+            if not is_open(row, gates):
+                row.extend([_NAN] * (width or 1))
+                continue
+            out[name] = (
+                config[name] if name in config else decode(given[at : at + width] if width else given[at])
+            )
+            row.extend(encode(out[name]) if width else [encode(out[name])])
         return out
 
     def project(self, config: Mapping[str, Any]) -> Codes | None:
@@ -250,18 +281,15 @@ class Space:
         None when an option no longer exists.
         """
         row: list[float] = []
-        for encode, column in zip(self._encoders, self.columns, strict=True):
-            on = all(row[g.column] == row[g.column] and g.open_one(row[g.column]) for g in column.gates)
-            value = config.get(column.name)
-            if not on or column.name not in config:
-                row.append(float("nan"))
-            elif column.domain.contains(value):
-                row.append(encode(value))
-            elif isinstance(column.domain, Float | Int) and _number(value):
-                nearest = min(max(value, column.domain.low), column.domain.high)
-                row.append(min(max(encode(nearest), 0.0), 1.0))
-            else:
+        for entry in self.entries:
+            value, width = config.get(entry.name), entry.width
+            if entry.name not in config or not is_open(row, entry.gates):
+                row.extend([_NAN] * (width or 1))
+                continue
+            codes = projected(entry, value)
+            if codes is None:
                 return None
+            row.extend(codes)
         return np.array(row, dtype=np.float64)
 
     def active(self, codes: Codes) -> NDArray[np.bool_]:
@@ -276,15 +304,16 @@ class Space:
     def snap(self, codes: Codes) -> Codes:
         """Moves codes, shape ``(n, d)``, onto the nearest representable ones and marks inactive ones NaN."""
         out = np.clip(np.where(np.isnan(codes), 0.5, codes), 0.0, 1.0)
+        for entry in self._groups:
+            out[:, entry.where] = entry.domain.snap(out[:, entry.where])  # type: ignore[union-attr]
         levels = self.layout.levels
         some = np.flatnonzero(levels)
         if len(some):
             k = levels[some]
             out[:, some] = (np.minimum(np.floor(out[:, some] * k), k - 1) + 0.5) / k
-        for j, column in enumerate(self.columns):
-            if column.domain.levels == 0 and (isinstance(column.domain, Int) or column.domain.count):
-                encode, decode = self._encoders[j], self._decoders[j][1]
-                out[:, j] = [encode(decode(u)) for u in out[:, j].tolist()]
+        for entry in self._rounded:
+            encode, decode = entry.encode, entry.decode
+            out[:, entry.first] = [encode(decode(u)) for u in out[:, entry.first].tolist()]
         if not self._flat:
             out[~self.active(out)] = np.nan
         return out
@@ -335,16 +364,20 @@ class Space:
 
     def _draw(self, rng: np.random.Generator, n: int) -> Codes:
         u = rng.random((n, len(self.columns)))
-        for j in self._believed:
-            domain = self.columns[j].domain
-            centre = self._encoders[j](domain.guess)
-            believed = rng.random(n) < domain.confidence
-            if domain.categorical:
-                near = np.full(n, centre)
+        for entry in self._groups:
+            if isinstance(entry.domain, Subset):
+                u[:, entry.where] = entry.domain.draw(rng, n)
+        for entry in self._believed:
+            domain = entry.domain
+            believed = rng.random((n, 1)) < domain.confidence
+            if isinstance(domain, Permutation | Subset):
+                near = domain.near(rng, n)
+            elif domain.categorical:
+                near = np.full((n, 1), entry.encode(domain.guess))
             else:
-                near = np.abs(rng.normal(centre, 0.1, n))
+                near = np.abs(rng.normal(entry.encode(domain.guess), 0.1, (n, 1)))
                 near = np.clip(np.where(near > 1, 2 - near, near), 0.0, 1.0)
-            u[:, j] = np.where(believed, near, u[:, j])
+            u[:, entry.where] = np.where(believed, near, u[:, entry.where])
         codes: Codes = u
         return codes if self._smooth else self.snap(codes)
 
@@ -354,7 +387,7 @@ class Space:
         Raises:
             SpaceError: If no configuration that satisfies the constraints is found.
         """
-        if not self._believed:
+        if not self._believed and not self._groups:
             for _ in range(_LUCK):
                 config = self.decode(rng.random(len(self.columns)))
                 if not self.constraints or self.broken(config) is None:
@@ -392,31 +425,10 @@ class Space:
         Raises:
             SpaceError: If the grid has more than ``limit`` points.
         """
-        rows = self._lattice(resolution, limit)
+        rows = lattice(self.entries, self.d, resolution, limit)
         if not self.constraints:
             return rows
         return rows[[i for i in range(len(rows)) if self.feasible(self.decode(rows[i]))]]
-
-    def _lattice(self, resolution: int, limit: int) -> Codes:
-        """The grid before constraints."""
-        rows = np.full((1, self.d), np.nan)
-        for j, column in enumerate(self.columns):
-            on = np.ones(len(rows), dtype=np.bool_)
-            for gate in column.gates:
-                on &= ~np.isnan(rows[:, gate.column]) & gate.open(rows[:, gate.column])
-            values = grid_values(column.domain, resolution)
-            total = int((~on).sum() + on.sum() * len(values))
-            if total > limit:
-                raise SpaceError(
-                    f"A grid takes at most {limit} points; got {total} or more. Use fewer values or another method."
-                )
-            repeats = np.where(on, len(values), 1)
-            starts = np.repeat(np.cumsum(repeats) - repeats, repeats)
-            which = np.arange(total) - starts
-            lit = np.repeat(on, repeats)
-            rows = np.repeat(rows, repeats, axis=0)
-            rows[lit, j] = values[which[lit]]
-        return rows
 
     def check(self, config: Mapping[str, Any], *, partial: bool = False) -> dict[str, Any]:
         """Returns the configuration with plain values in the order of the space.
@@ -432,30 +444,23 @@ class Space:
             raise SpaceError(
                 f"A configuration must be a mapping from name to value; got {type(config).__name__}."
             )
-        given = {str(k): plain(v) for k, v in config.items()}
+        given = {str(k): v for k, v in config.items()}
         out: dict[str, Any] = {}
         row: list[float] = []
-        for encode, column in zip(self._encoders, self.columns, strict=True):
-            on = all(row[g.column] == row[g.column] and g.open_one(row[g.column]) for g in column.gates)
-            if not on or (column.name not in given and partial):
-                row.append(float("nan"))
+        for entry in self.entries:
+            on = is_open(row, entry.gates)
+            if not on or (entry.name not in given and partial):
+                row.extend([_NAN] * (entry.width or 1))
                 continue
-            if column.name not in given:
+            if entry.name not in given:
                 raise SpaceError(
-                    f"A configuration needs a value for '{column.path}'; got {dict(config)!r}. Add it."
+                    f"A configuration needs a value for '{entry.path}'; got {dict(config)!r}. Add it."
                 )
-            value = given[column.name]
-            if isinstance(column.domain, Float) and _number(value):
-                value = float(value)
-            if not column.domain.contains(value):
-                raise SpaceError(
-                    f"'{column.path}' must be {describe(column.domain)}; got {value!r}. Correct the value."
-                )
-            out[column.name] = value
-            row.append(encode(value))
+            value = out[entry.name] = checked_value(entry, given[entry.name])
+            row.extend(entry.encode(value) if entry.width else [entry.encode(value)])
         for name in given:
             if name not in out:
-                raise SpaceError(_stranger(name, config, self.columns))
+                raise SpaceError(stranger(name, config, self.columns, self.entries))
         broken = None if partial else self.broken(out)
         if broken is not None:
             raise SpaceError(
@@ -468,14 +473,13 @@ class Space:
         """The guesses that can be active together, as a partial configuration; empty where none is given."""
         out: dict[str, Any] = {}
         row: list[float] = []
-        for encode, column in zip(self._encoders, self.columns, strict=True):
-            on = all(row[g.column] == row[g.column] and g.open_one(row[g.column]) for g in column.gates)
-            guess = column.domain.guess if on else None
-            if guess is not None:
-                out[column.name] = (
-                    float(guess) if isinstance(column.domain, Float) and _number(guess) else guess
-                )
-            row.append(encode(guess) if guess is not None else float("nan"))
+        for entry in self.entries:
+            guess = entry.domain.guess if is_open(row, entry.gates) else None
+            if guess is None:
+                row.extend([_NAN] * (entry.width or 1))
+                continue
+            out[entry.name] = checked_value(entry, guess)
+            row.extend(entry.encode(guess) if entry.width else [entry.encode(guess)])
         return out
 
     def to_dict(self) -> dict[str, Any]:
@@ -542,7 +546,7 @@ class Space:
         return lines
 
     def _entries(self) -> Iterable[tuple[str, Domain]]:
-        return ((c.path, c.domain) for c in self.columns)
+        return ((e.path, e.domain) for e in self.entries)
 
 
 def _combinations(space: Space) -> float:
@@ -552,18 +556,8 @@ def _combinations(space: Space) -> float:
         if isinstance(domain, Choice):
             total *= math.fsum(1.0 if b is None else _combinations(b) for b in domain.branches)
         else:
-            total *= domain.count or math.inf
+            total *= float(domain.count) if 0 < domain.count < _HUGE else math.inf
     return total
-
-
-def _stranger(name: str, config: Mapping[str, Any], columns: tuple[Column, ...]) -> str:
-    """Why a configuration must not have a value for this parameter."""
-    deciders = {columns[g.column].name for c in columns if c.name == name for g in c.gates}
-    if deciders:
-        which = " and ".join(f"'{d}'" for d in sorted(deciders))
-        return f"'{name}' is not active here, which {which} decides; got {dict(config)!r}. Leave it out, or set {which} to fit."
-    hint = meant(name, (c.name for c in columns)) or " Leave it out."
-    return f"'{name}' is not a parameter of the space; got {dict(config)!r}.{hint}"
 
 
 def _rebuilt(domains: dict[str, Domain], when: dict[str, Any], own: tuple[Constraint, ...]) -> Space:
@@ -576,8 +570,3 @@ def _branch(choice: Choice, option: Any) -> Space | None:
         if type(known) is type(option) and known == option:
             return branch
     return None
-
-
-def _number(value: Any) -> TypeGuard[int | float]:
-    """Whether it is a number that fits a float; True is none."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e308

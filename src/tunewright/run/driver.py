@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any, Literal
 
 from tunewright.core.algorithm import generator
-from tunewright.core.domains import domain_from_dict
+from tunewright.core.domains import Permutation, Subset, domain_from_dict
 from tunewright.core.events import Amended, Cause, Ended, Event, Interrupted, Paused, Reported, Saved
 from tunewright.core.recorder import grow, infer
 from tunewright.core.trial import FAILURES, Trial
@@ -186,7 +186,8 @@ class Driver:
         checkpoint, step = (trial.checkpoint[1], trial.checkpoint[0]) if trial.checkpoint else (None, 0)
         if checkpoint is None and trial.parent is not None:
             donor = session.ledger.trials[trial.parent[0]]
-            checkpoint, step = (donor.checkpoint[1], donor.checkpoint[0]) if donor.checkpoint else (None, 0)
+            # It counts from the step that its parent is named at, whatever the checkpoint has seen.
+            checkpoint, step = (donor.checkpoint[1], trial.parent[1]) if donor.checkpoint else (None, 0)
         high = problem.fidelity.high if problem.fidelity is not None else None
         if trial.until is not None and step >= trial.until and trial.reports:
             self._close_gap(trial, step, checkpoint, high)
@@ -203,11 +204,21 @@ class Driver:
             checkpoint=checkpoint,
             seed=int(generator(problem.seed, trial.id, 3).integers(2**31)),
             attempt=trial.attempts,
+            teacher=self._teacher(trial),
         )
         self._flights[trial.id] = _Flight(segment, time.monotonic())
         self._heart.hold(trial.id, trial.token)
         self._tell(trial.start)
         self.executor.submit(segment)
+
+    def _teacher(self, trial: Trial) -> str | None:
+        """Checkpoint of the trial that the decision names as its teacher."""
+        number = trial.why.get("teacher")
+        trials = self.session.ledger.trials
+        if not isinstance(number, int) or not 0 <= number < len(trials):
+            return None
+        saved = trials[number].checkpoint
+        return saved[1] if saved is not None else None
 
     def _close_gap(self, trial: Trial, step: int, checkpoint: str | None, high: int | None) -> None:
         """Its worker was lost after the last report and before it could say that the segment was over."""
@@ -285,7 +296,10 @@ class Driver:
             return Answer(error=str(error))
         purpose = _SUGGEST + sum(message.name.encode()) % 1000 + len(trial.config) * 1000
         rng = generator(session.ledger.problem.seed, trial.id, purpose)
-        value = domain.coder()[1](float(rng.random()))
+        if isinstance(domain, Permutation | Subset):
+            value: Any = domain.decode(domain.draw(rng, 1)[0].tolist())
+        else:
+            value = domain.coder()[1](float(rng.random()))
         session.amend(trial, {**trial.config, message.name: value})
         return Answer(value=value)
 

@@ -73,7 +73,7 @@ from strategies import leaves
         (lambda: domain_from_dict({"type": ["float"]}), r"got \['float'\]"),
         (
             lambda: domain_from_dict({"type": "gaussian"}),
-            r"type out of float, int, choice, order, bool; got 'gaussian'",
+            r"type out of float, int, choice, order, bool, permutation, subset; got 'gaussian'",
         ),
         (lambda: domain_from_dict({"type": "float", "low": 0, "hi": 1}), r"does not take these fields"),
     ],
