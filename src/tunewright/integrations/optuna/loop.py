@@ -6,20 +6,39 @@ import contextlib
 import gc
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from tunewright.integrations.optuna.exceptions import TrialPruned
 from tunewright.integrations.optuna.logging import get_logger
 from tunewright.integrations.optuna.trial import FrozenTrial, Trial, TrialState, finite
 from tunewright.run.worker import error_text
+from tunewright.study import Study as Core
 
-if TYPE_CHECKING:
-    from tunewright.integrations.optuna.studies import Study
-
-Callback = Callable[["Study", FrozenTrial], None]
+Callback = Callable[[Any, FrozenTrial], None]
 log = get_logger("tunewright.optuna")
+
+
+class Runnable(Protocol):
+    """What the loop needs of a study.
+
+    Attributes:
+        core: The study of ours.
+    """
+
+    core: Core
+
+    @property
+    def directions(self) -> Sequence[Any]:
+        """The direction of each objective."""
+        ...
+
+    def _next(self, *, ends: bool) -> Trial | None: ...
+
+    def _finish(
+        self, trial: Trial | int, state: TrialState, values: list[float] | None, error: str
+    ) -> FrozenTrial: ...
 
 
 class Loop:
@@ -41,7 +60,7 @@ class Loop:
 
     def __init__(
         self,
-        study: Study,
+        study: Runnable,
         func: Callable[[Any], Any],
         n_trials: int | None,
         timeout: float | None,
@@ -158,7 +177,7 @@ def bar(loop: Loop, total: int | None) -> Iterator[None]:
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("trials", total=total)
 
-        def tick(study: Study, record: FrozenTrial) -> None:
+        def tick(study: Runnable, record: FrozenTrial) -> None:
             progress.update(task, completed=loop.done)
 
         loop.callbacks = (*loop.callbacks, tick)

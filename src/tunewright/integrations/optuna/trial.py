@@ -8,7 +8,7 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from tunewright.core.domains import Choice
 from tunewright.core.trial import Trial as Recorded
@@ -19,9 +19,6 @@ from tunewright.integrations.optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-
-if TYPE_CHECKING:
-    from tunewright.integrations.optuna.study import Study
 
 __all__ = ["FixedTrial", "FrozenTrial", "Trial", "TrialState", "create_trial"]
 
@@ -222,6 +219,27 @@ def _same(a: Any, b: Any) -> bool:
     return type(a) is type(b) and bool(a == b)
 
 
+class Owner(Protocol):
+    """What a running trial needs of its study."""
+
+    @property
+    def directions(self) -> Sequence[Any]:
+        """The direction of each objective."""
+        ...
+
+    def _draw(self, number: int, name: str, domain: Distribution) -> Any: ...
+
+    def _grow(self, name: str, domain: Distribution) -> None: ...
+
+    def _report(self, trial: Trial, step: int, value: float) -> None: ...
+
+    def _doomed(self, number: int) -> bool: ...
+
+    def _attach(self, key: str, value: Any, trial: int | None) -> None: ...
+
+    def _attrs_of(self, trial: int | None) -> dict[str, Any]: ...
+
+
 class Trial(_Suggests):
     """A trial that runs: what an objective gets, and ``study.ask`` returns.
 
@@ -230,7 +248,7 @@ class Trial(_Suggests):
         study: Its study.
     """
 
-    def __init__(self, study: Study, trial: Recorded, fixed: Mapping[str, Any]) -> None:
+    def __init__(self, study: Owner, trial: Recorded, fixed: Mapping[str, Any]) -> None:
         self.study = study
         self.number = trial.id
         self.token = trial.token
