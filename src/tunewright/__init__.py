@@ -6,8 +6,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tunewright import transfer
     from tunewright.core.constraints import Forbidden, Linear, Range
     from tunewright.core.declare import log, one_of, space_of
+    from tunewright.core.combinatorial import Permutation, Subset
     from tunewright.core.domains import Bool, Choice, Float, Int, Order
     from tunewright.core.problem import Fidelity, Objective, Problem
     from tunewright.core.space import Space
@@ -33,17 +35,20 @@ _WHERE = {
     "Linear": "tunewright.core.constraints",
     "Objective": "tunewright.core.problem",
     "Order": "tunewright.core.domains",
+    "Permutation": "tunewright.core.combinatorial",
     "Policy": "tunewright.run.session",
     "Problem": "tunewright.core.problem",
     "Range": "tunewright.core.constraints",
     "Space": "tunewright.core.space",
     "SpaceError": "tunewright.errors",
     "Study": "tunewright.study",
+    "Subset": "tunewright.core.combinatorial",
     "Trial": "tunewright.core.trial",
     "TunewrightError": "tunewright.errors",
     "log": "tunewright.core.declare",
     "one_of": "tunewright.core.declare",
     "space_of": "tunewright.core.declare",
+    "transfer": "tunewright.transfer",
 }
 __all__ = [
     "Asked",
@@ -59,17 +64,20 @@ __all__ = [
     "Linear",
     "Objective",
     "Order",
+    "Permutation",
     "Policy",
     "Problem",
     "Range",
     "Space",
     "SpaceError",
     "Study",
+    "Subset",
     "Trial",
     "TunewrightError",
     "log",
     "one_of",
     "space_of",
+    "transfer",
 ]
 
 
@@ -78,7 +86,8 @@ def __getattr__(name: str) -> Any:
     where = _WHERE.get(name)
     if where is None:
         raise AttributeError(f"module 'tunewright' has no attribute {name!r}")
-    value = getattr(importlib.import_module(where), name)
+    module = importlib.import_module(where)
+    value = module if where == f"{__name__}.{name}" else getattr(module, name)
     globals()[name] = value
     return value
 

@@ -55,6 +55,9 @@ def _limits(function: Callable[..., Any]) -> Callable[..., Any]:
     "--steps", metavar="N", help="Steps of a full training, or FEWEST..FULL, to stop weak trials early."
 )
 @click.option("--method", metavar="METHOD", help="See tunewright methods; auto when not given.")
+@click.option(
+    "--transfer-from", multiple=True, metavar="STUDY", help="Earlier study to learn from; may be repeated."
+)
 @click.option("--seed", type=int, help="Root of all randomness; 0 when not given.")
 @click.option("--metrics", metavar="FROM", help="stdout, jsonl:FILE or regex:PATTERN.")
 @click.option(
@@ -77,6 +80,7 @@ def run(
     require: bool,
     new: bool,
     space_change: str,
+    transfer_from: tuple[str, ...],
     **given: Any,
 ) -> int:
     """Tune a script, a command or a Python function; the same command continues it.
@@ -98,6 +102,8 @@ def run(
     sweep = sweep_of(words, given)
     _check(sweep.limits, require)
     train, executor = _training(sweep)
+    if transfer_from:
+        _transfer(sweep, transfer_from)
     declared: Any = sweep.space if sweep.space is not None else _declaring(sweep, train)
     study = Study.open(
         sweep.name,
@@ -111,6 +117,20 @@ def run(
     with study:
         _remember(study, sweep)
         return _go(study, train, executor, sweep, as_json, progress, require)
+
+
+def _transfer(sweep: Sweep, studies: tuple[str, ...]) -> None:
+    """Gives a new study the results of earlier ones; one that exists keeps those that it was made with."""
+    from tunewright import transfer
+    from tunewright.study import Study
+
+    method = sweep.study.pop("method", None)
+    if Study.exists(sweep.name, sweep.storage):
+        return
+    if method is None and sweep.study.get("steps") is not None:
+        method = "halting(transfer)" if sweep.argv and not sweep.limits.get("resumable") else "asha(transfer)"
+    sweep.study["method"] = method or "transfer"
+    sweep.study["options"] = {"sources": transfer.sources(sweep.storage, studies)}
 
 
 @click.command()

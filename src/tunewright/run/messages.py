@@ -26,6 +26,7 @@ class Segment(msgspec.Struct, frozen=True, tag_field="kind", tag="segment", omit
         blobs: Folder of the study's checkpoints.
         seed: Seed for the training's own randomness; the same for every attempt of the trial.
         attempt: 1, and one more for every time its worker was lost.
+        teacher: Name of the checkpoint of the trial that is to teach this one, or None.
     """
 
     trial: int
@@ -39,6 +40,7 @@ class Segment(msgspec.Struct, frozen=True, tag_field="kind", tag="segment", omit
     checkpoint: str | None = None
     seed: int = 0
     attempt: int = 1
+    teacher: str | None = None
 
 
 class Report(msgspec.Struct, frozen=True, tag_field="kind", tag="report", omit_defaults=True):

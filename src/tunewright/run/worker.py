@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tunewright.core.domains import Bool, Choice, Domain, Float, Int, Order
+from tunewright.core.domains import Bool, Choice, Domain, Float, Int, Order, Permutation, Subset
 from tunewright.core.values import returned, split
 from tunewright.errors import CheckpointError, ConfigError, InvalidTrial, LeaseLost
 from tunewright.run.checkpoint import pack_tree, unpack_tree
@@ -70,6 +70,17 @@ class Checkpoints:
                 )
             target.load_state_dict(tree[name])
         return tree
+
+    def load_teacher(self, default: Any = None) -> Any:
+        """Returns the tree that the trial's teacher saved last, or ``default`` when it has none; see method ``boss``.
+
+        Raises:
+            CheckpointError: If the file is missing or damaged.
+        """
+        name = self._attempt._segment.teacher
+        if name is None:
+            return default
+        return unpack_tree(blobs.get(self._attempt._segment.blobs, name))
 
     def save_bytes(self, data: bytes) -> None:
         """Saves bytes in a format of your own."""
@@ -266,6 +277,14 @@ class Attempt:
         """True or false."""
         return bool(self._suggest(name, Bool()))
 
+    def suggest_permutation(self, name: str, items: Any) -> list[Any]:
+        """An order of some items."""
+        return list(self._suggest(name, Permutation(list(items))))
+
+    def suggest_subset(self, name: str, options: Any, least: int = 0, most: int | None = None) -> list[Any]:
+        """Some of several options, at least ``least`` and at most ``most`` of them."""
+        return list(self._suggest(name, Subset(list(options), least, most)))
+
     def _suggest(self, name: str, domain: Domain) -> Any:
         if name not in self._met:
             self._met.append(name)
@@ -372,7 +391,7 @@ def _argument(parameter: inspect.Parameter, attempt: Attempt, only: bool) -> Any
         return attempt
     if name in attempt.params:
         return attempt.params[name]
-    if isinstance(parameter.default, Float | Int | Choice | Order | Bool):
+    if isinstance(parameter.default, Float | Int | Choice | Order | Bool | Permutation | Subset):
         return None
     if parameter.default is not parameter.empty:
         return _ABSENT
