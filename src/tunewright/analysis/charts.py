@@ -280,9 +280,9 @@ def parallel(study: Charted) -> Figure:
         _parallel_insight(study, codes[:top], names),
         Rows(axes, lines, styles, tips),
         (("good", f"best {top}"), ("faint", "others")),
-        ("rank", "trial", *names[:8], study.problem.objectives[0].name),
+        ("rank", "trial", *(e.path for e in space.entries[:8]), study.problem.objectives[0].name),
         tuple(
-            (str(r + 1), str(i), *(cell(study.trials[i].config.get(c.name, "-")) for c in space.columns[:8]), number(v))
+            (str(r + 1), str(i), *(cell(study.trials[i].config.get(e.name, "-")) for e in space.entries[:8]), number(v))
             for r, (i, v) in enumerate(zip(order[:20], values, strict=False))
         ),
     )  # fmt: skip

@@ -449,4 +449,6 @@ def svg(figure: Figure, *, width: int = 720, standalone: bool = True) -> str:
 
 def cell(value: Any) -> str:
     """A value as table text."""
+    if isinstance(value, list):
+        return ", ".join(map(cell, value)) or "none"
     return number(value) if isinstance(value, float) else str(value)

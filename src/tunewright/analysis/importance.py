@@ -6,6 +6,7 @@ Paper         Watanabe, Bansal and Hutter 2023, PED-ANOVA, arXiv:2304.10255, Alg
 Differs       densities are kernel estimates on a grid of 24 cells, weighted, so that a bootstrap costs one matrix
               product; trials count less where the sampler looked more, so that a parameter it has settled still shows;
               what chance alone would give (random sets in place of the best trials) is subtracted;
+              the columns of an order or a selection add up to one parameter;
               a conditional parameter is judged among the trials in which it is active and weighted by the share of
               the best trials that use it; trials that were trained longer count as better than those stopped before.
 Cost          O(d (n log n + (bootstraps + draws) n cells)).
@@ -63,6 +64,12 @@ def labels(space: Space) -> list[str]:
     return [c.path if names.count(c.name) > 1 else c.name for c in space.columns]
 
 
+def parameters(space: Space) -> list[str]:
+    """Name of every parameter, with its path where names repeat."""
+    names = [e.name for e in space.entries]
+    return [e.path if names.count(e.name) > 1 else e.name for e in space.entries]
+
+
 def ranking(history: History) -> tuple[NDArray[np.int64], Codes]:
     """Usable trials from best to worst, and their codes, shape ``(n, d)``.
 
@@ -96,7 +103,8 @@ def importance(study_or_history: HasHistory | History, seed: int = 0) -> list[Im
         )
     rng = np.random.default_rng(seed)
     weights = np.vstack([np.ones(n), rng.multinomial(n, np.full(n, 1.0 / n), size=_BOOTSTRAPS)]).astype(float)
-    raw = np.stack([_column(codes[:, j], c, weights, rng) for j, c in enumerate(space.columns)], axis=1)
+    by_column = np.stack([_column(codes[:, j], c, weights, rng) for j, c in enumerate(space.columns)], axis=1)
+    raw = np.add.reduceat(by_column, [e.first for e in space.entries], axis=1)
     total = raw.sum(axis=1, keepdims=True)
     share = np.divide(raw, total, out=np.zeros_like(raw), where=total > 0)
     low, high = np.quantile(share[1:], [0.05, 0.95], axis=0)
@@ -104,7 +112,7 @@ def importance(study_or_history: HasHistory | History, seed: int = 0) -> list[Im
         Importance(
             name, float(share[0, j]), float(min(low[j], share[0, j])), float(max(high[j], share[0, j]))
         )
-        for j, name in enumerate(labels(space))
+        for j, name in enumerate(parameters(space))
     ]
     return sorted(found, key=lambda i: (-i.value, -i.high, i.name))
 

@@ -148,7 +148,7 @@ def _chart(drawn: Figure) -> str:
 def _trials(study: Charted) -> str:
     """The best trials with their parameters."""
     ranked = _ranked(study)[:_TOP]
-    names = list(dict.fromkeys(study.problem.space.names))[:20]
+    names = list(dict.fromkeys(e.name for e in study.problem.space.entries))[:20]
     goals = [o.name for o in study.problem.objectives]
     rows = [
         (

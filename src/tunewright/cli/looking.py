@@ -178,8 +178,8 @@ def _show_study(data: dict[str, Any], study: Study) -> None:
             + (f", version {data['versions']}" if data["versions"] > 1 else ""),
         }
     )
-    for column in study.space.columns:
-        click.echo(f"        {column.path}: {describe(column.domain)}")
+    for entry in study.space.entries:
+        click.echo(f"        {entry.path}: {describe(entry.domain)}")
     if best:
         click.echo(f"best     trial {best['number']}: {_values(best)}")
     for note in data["notes"]:

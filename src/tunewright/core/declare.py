@@ -22,11 +22,12 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 import numpy as np
 
-from tunewright.core.domains import Bool, Choice, Domain, Float, Int, Order
+from tunewright.core.combinatorial import plain_list
+from tunewright.core.domains import Bool, Choice, Domain, Float, Int, Order, Permutation, Subset
 from tunewright.core.space import Space
 from tunewright.errors import SpaceError
 
-_DOMAINS = (Float, Int, Choice, Order, Bool)
+_DOMAINS = (Float, Int, Choice, Order, Bool, Permutation, Subset)
 
 
 class Declared(NamedTuple):
@@ -110,7 +111,7 @@ def space_of(target: Callable[..., Any] | type) -> Declared:
 _NONE: Any = object()
 
 
-_DECLARES = re.compile(r"\b(Annotated|Literal|Float|Int|Choice|Order|Bool|log|one_of)\b")
+_DECLARES = re.compile(r"\b(Annotated|Literal|Float|Int|Choice|Order|Bool|Permutation|Subset|log|one_of)\b")
 
 
 def _signature(target: Any) -> inspect.Signature:
@@ -179,6 +180,9 @@ def _checked(name: str, domain: Domain, default: Any) -> Any:
     default = default.item() if isinstance(default, np.generic) else default
     if isinstance(domain, Float) and isinstance(default, int) and not isinstance(default, bool):
         default = float(default)
+    if isinstance(domain, Permutation | Subset):
+        default = plain_list(default)
+        default = domain.ordered(default) if isinstance(domain, Subset) else default
     if not domain.contains(default):
         raise SpaceError(
             f"The default of '{name}' must lie in its own range; got {default!r}. Change one of them."

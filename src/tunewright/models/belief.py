@@ -16,27 +16,40 @@ FloatArray = NDArray[np.float64]
 LogPrior = Callable[[FloatArray], FloatArray]
 
 _WIDTH = 0.1
+_DIFFERS = 0.1
 
 
 def log_belief(space: Space) -> LogPrior | None:
-    """Log density of the guesses given with the space, relative to uniform; None when there are none."""
-    believed = [(j, c.domain) for j, c in enumerate(space.columns) if c.domain.guess is not None]
-    if not believed:
-        return None
+    """Log density of the guesses given with the space, relative to uniform; None when there are none.
+
+    The columns of an order or a selection are believed or not together.
+    """
     terms = []
-    for j, domain in believed:
-        encode, _ = domain.coder()
-        terms.append((j, float(encode(domain.guess)), domain.confidence, domain.categorical, domain.levels))
+    for entry in space.entries:
+        if entry.domain.guess is None:
+            continue
+        columns = space.columns[entry.where]
+        centres = np.array([c.domain.coder()[0](c.domain.guess) for c in columns])
+        levels = space.columns[entry.first].domain.levels
+        categorical = space.columns[entry.first].domain.categorical
+        terms.append((entry.where, centres, entry.domain.confidence, categorical, levels))
+    if not terms:
+        return None
 
     def density(x: FloatArray) -> FloatArray:
         total = np.zeros(len(x))
-        for j, centre, confidence, categorical, k in terms:
-            away = x[:, j] - centre
+        for where, centres, confidence, categorical, k in terms:
+            away = x[:, where] - centres
             if categorical:
                 near = k * (np.abs(away) < 0.5 / k).astype(np.float64)
+                if len(centres) > 1:
+                    # A selection near the guess differs from it in a few options.
+                    near = 2.0 * np.where(near > 0.0, 1.0 - _DIFFERS, _DIFFERS)
             else:
                 near = np.exp(-0.5 * (away / _WIDTH) ** 2) / (_WIDTH * (2.0 * np.pi) ** 0.5)
-            total += np.where(np.isnan(away), 0.0, np.log(1.0 - confidence + confidence * near + 1e-300))
+            joint = near.prod(axis=1)
+            off = np.isnan(away[:, 0])
+            total += np.where(off, 0.0, np.log(1.0 - confidence + confidence * joint + 1e-300))
         return total
 
     return density

@@ -7,8 +7,10 @@ anything else, such as JSON, are left alone. Declarations::
     16..512             a whole number         int log 16..512    on a log scale
     0..1 step 0.1       with a step            adam|sgd|lion      one of these
     order 16|32|64      values with an order   bool               true or false
+    permutation a|b|c   an order of all        subset 1..2 a|b|c  some of these, here one or two
 
-Each may end in ``= value``, which is then tried first.
+Each may end in ``= value``, which is then tried first; of an order or a selection ``= b|a|c``. Their values reach the
+command as JSON lists.
 """
 
 from __future__ import annotations
@@ -20,7 +22,17 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tunewright.core.domains import Bool, Choice, Domain, Float, Int, Order, domain_from_dict
+from tunewright.core.domains import (
+    Bool,
+    Choice,
+    Domain,
+    Float,
+    Int,
+    Order,
+    Permutation,
+    Subset,
+    domain_from_dict,
+)
 from tunewright.core.space import Space
 from tunewright.errors import ConfigError, SpaceError
 
@@ -31,8 +43,9 @@ _RANGE = re.compile(
     rf"(?:(?P<kind>int|float)\s+)?(?:(?P<log>log)\s+)?(?P<low>{_NUMBER})\s*\.\.\s*(?P<high>{_NUMBER})"
     rf"(?:\s+step\s+(?P<step>{_NUMBER}))?"
 )
+_SUBSET = re.compile(r"subset\s+(?:(?P<least>\d+)\s*\.\.\s*(?P<most>\d+)\s+)?(?P<options>.*)")
 _MARK = "\ue000{}\ue001"
-_SHAPES = ("log", "int", "int_log", "float", "choice", "order", "bool")
+_SHAPES = ("log", "int", "int_log", "float", "choice", "order", "bool", "permutation", "subset")
 
 
 def declared(name: str, text: str) -> Domain:
@@ -58,6 +71,8 @@ def declared(name: str, text: str) -> Domain:
         if equals:
             believed["guess"] = default.lower() == "true"
         return Bool(**believed)
+    if body.startswith(("permutation ", "subset ")):
+        return _combined(body, default if equals else None)
     ordered = body.startswith("order ")
     options = [scalar(part.strip()) for part in body.removeprefix("order ").split("|")]
     if len(options) < 2 or "" in options or ".." in body:
@@ -65,6 +80,20 @@ def declared(name: str, text: str) -> Domain:
             f"'{name}' must be declared like 'log 1e-5..1e-1', 'int 1..8', 'adam|sgd' or 'bool'; got {text!r}. Correct it."
         )
     return Order(options, **believed) if ordered else Choice(options, **believed)
+
+
+def _combined(body: str, default: str | None) -> Permutation | Subset:
+    """An order or a selection; ``= a|b`` is its default, ``=`` alone the empty selection."""
+
+    def listed(text: str) -> list[Any]:
+        return [scalar(part.strip()) for part in text.split("|")] if text.strip() else []
+
+    believed: dict[str, Any] = {} if default is None else {"guess": listed(default), "confidence": 0.0}
+    found = _SUBSET.fullmatch(body)
+    if found is None:
+        return Permutation(listed(body.removeprefix("permutation ")), **believed)
+    least, most = (None if found[k] is None else int(found[k]) for k in ("least", "most"))
+    return Subset(listed(found["options"]), least or 0, most, **believed)
 
 
 def _ranged(found: re.Match[str], believed: dict[str, Any]) -> Domain:
@@ -104,7 +133,8 @@ def domain_of(name: str, given: Any) -> Domain:
         name: The parameter, for messages.
         given: The short notation; a list of options; a table with ``type`` in the stored form; or a table with one
             of ``log``, ``int``, ``int_log``, ``float`` (each ``[low, high]``), ``choice`` (options, or a table of
-            nested parameters by option), ``order``, ``bool``, and perhaps ``step`` and ``default``.
+            nested parameters by option), ``order``, ``bool``, ``permutation``, ``subset`` (with ``least`` and
+            ``most``), and perhaps ``step`` and ``default``.
 
     Raises:
         SpaceError: If it is none of these.
@@ -133,12 +163,17 @@ def domain_of(name: str, given: Any) -> Domain:
 def _shaped(name: str, shape: str, fields: dict[str, Any], believed: dict[str, Any]) -> Domain:
     value = fields.pop(shape)
     step = {"step": fields.pop("step")} if "step" in fields else {}
+    sizes = {k: fields.pop(k) for k in ("least", "most") if shape == "subset" and k in fields}
     if fields:
         raise SpaceError(f"'{name}' does not take {sorted(fields)}. Remove them.")
     if shape == "bool":
         return Bool(**believed)
     if shape == "order":
         return Order(value, **believed)
+    if shape == "permutation":
+        return Permutation(value, **believed)
+    if shape == "subset":
+        return Subset(value, **sizes, **believed)
     if shape == "choice":
         if isinstance(value, Mapping):
             value = {k: space_of_mapping(v) if v else None for k, v in value.items()}
@@ -209,7 +244,7 @@ def check_names(argv: Sequence[str], space: Space) -> None:
     Raises:
         ConfigError: If there is one, with the nearest name.
     """
-    known = [*space.names, *RESERVED]
+    known = [*(e.name for e in space.entries), *RESERVED]
     for word in argv:
         for match in _PLACE.finditer(word):
             if match[2] is not None and match[2] not in known:

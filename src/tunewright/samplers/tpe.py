@@ -11,8 +11,8 @@ bandwidths follow the spread of each column; at most 200 kernels, evenly spaced 
 that are not good, so that the cost of asking does not grow with history. Running trials count as not good. Failed trials
 rank last, before them those that exceed an outcome limit, by how much. Partly trained trials are ordered by how far they
 got, then by loss. Several objectives: fronts, then crowding distance, among a pool of at most 512 trials. Guesses raise
-the score by their log density times belief / n, as in Hvarfner et al. 2022 (piBO, eq. 6). Finite spaces: what was tried
-is passed over while draws find something else.
+the score by their log density times belief / n, as in Hvarfner et al. 2022 (piBO, eq. 6). In finite spaces nothing is
+proposed twice, and the search ends when everything was tried.
 
 *Cost*: tell O(log n) comparisons per event; ask O(d) times at most 225 kernels and those of running trials, at most 200.
 """
@@ -22,7 +22,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import ceil, inf, pi, sqrt
+from math import ceil, inf
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,10 +30,12 @@ from numpy.typing import NDArray
 from tunewright.core.algorithm import Action, Start
 from tunewright.core.events import Amended, Edited, Ended, Event, Paused, Reported, Started
 from tunewright.core.history import COMPLETED, FAILED, History
+from tunewright.core.novelty import first_new, is_finite
 from tunewright.core.problem import Problem
 from tunewright.core.space import Space
 from tunewright.errors import ConfigError
 from tunewright.models import kde
+from tunewright.models.belief import LogPrior, log_belief
 from tunewright.numerics.pareto import crowding_distance, fronts
 from tunewright.numerics.sequences import sobol
 
@@ -43,10 +45,8 @@ IntArray = NDArray[np.int64]
 _LARGEST_GOOD = 25
 _OTHERS = 200
 _BANDWIDTH = 0.8
-_WIDTH = 0.1
 _POOL = 512
 _KEPT = 128
-_LUCK = 32
 _FEASIBLE, _INFEASIBLE, _FAILED = range(3)
 
 Key = tuple[int, float, float, int]
@@ -67,6 +67,7 @@ class TpeState:
         waiting: Trials that run and have no result yet.
         pool: With several objectives, the trials that may be called good.
         seen: Codes of every trial, as bytes, in finite spaces; else None.
+        belief: Log density of the guesses; None where there are none.
     """
 
     history: History
@@ -78,6 +79,7 @@ class TpeState:
     waiting: dict[int, None] = field(default_factory=dict)
     pool: dict[int, None] = field(default_factory=dict)
     seen: set[bytes] | None = None
+    belief: LogPrior | None = field(default=None, compare=False)
 
 
 def _adopt(state: TpeState) -> None:
@@ -86,8 +88,8 @@ def _adopt(state: TpeState) -> None:
     space = history.problem.space
     state.columns = kde.columns(space.layout.levels, space.layout.categorical)
     state.guess, state.confidence = _guesses(space)
-    finite = space.d > 0 and all(c.domain.count for c in space.columns)
-    state.seen = {row.tobytes() for row in history.codes} if finite else None
+    state.seen = {row.tobytes() for row in history.codes} if is_finite(space) else None
+    state.belief = log_belief(space)
 
 
 def _guesses(space: Space) -> tuple[FloatArray, FloatArray]:
@@ -98,18 +100,6 @@ def _guesses(space: Space) -> tuple[FloatArray, FloatArray]:
             guess[j] = column.domain.coder()[0](column.domain.guess)
             confidence[j] = column.domain.confidence
     return guess, confidence
-
-
-def _log_belief(state: TpeState, rows: FloatArray) -> FloatArray:
-    """Log density of the guesses at codes of shape ``(q, d)``, relative to uniform; the law of ``Space.sample``."""
-    columns = state.columns
-    away = np.abs(rows - state.guess)
-    levels = np.maximum(columns.levels, 1)
-    smooth = np.exp(-0.5 * (away / _WIDTH) ** 2) / (_WIDTH * sqrt(2.0 * pi))
-    near = np.where(columns.categorical, levels * (away < 0.5 / levels), smooth)
-    near = np.where(np.isnan(away), 1.0, near)
-    out: FloatArray = np.log(1.0 - state.confidence + state.confidence * near).sum(axis=1)
-    return out
 
 
 def _rank(state: TpeState, trial: int) -> None:
@@ -147,14 +137,6 @@ def _is_taken(seen: set[bytes], taken: set[bytes], row: FloatArray) -> bool:
     """Whether a configuration was tried or is awaited."""
     key = row.tobytes()
     return key in seen or key in taken
-
-
-def _untried(space: Space, seen: set[bytes], taken: set[bytes], rng: np.random.Generator) -> FloatArray:
-    """A draw from the prior that was not tried yet, or any when luck does not find one."""
-    rows = space.sample(rng, _LUCK)
-    fresh = [i for i, row in enumerate(rows) if not _is_taken(seen, taken, row)]
-    row: FloatArray = rows[fresh[0] if fresh else 0]
-    return row
 
 
 def _pool(state: TpeState, trial: int) -> None:
@@ -245,11 +227,15 @@ class Tpe:
         for slot in range(slots):
             good = self._good(state) if state.history.n + slot >= self.initial and space.d else []
             if good:
-                row, ratio = self._propose(state, good, awaited, rng)
-                out.append(Start(space.decode(row), why={"log_ratio": round(ratio, 3)}))
+                found, ratio = self._propose(state, good, awaited, rng)
+                why = {"log_ratio": round(ratio, 3)}
             else:
-                row = self._design(state, state.history.n + slot, rng)
-                out.append(Start(space.decode(row), why={"design": float(state.history.n + slot)}))
+                found = self._design(state, state.history.n + slot, rng)
+                why = {"design": float(state.history.n + slot)}
+            row = self._new(state, awaited, found, rng)
+            if row is None:
+                break
+            out.append(Start(space.decode(row), why=why))
             awaited.append(row)
         return tuple(out)
 
@@ -261,6 +247,15 @@ class Tpe:
         rows = space.snap(sobol(space.d, (problem.seed,)).block(number, 1)) if even else space.sample(rng, 1)
         row: FloatArray = rows[0]
         return row
+
+    def _new(
+        self, state: TpeState, awaited: list[FloatArray], row: FloatArray, rng: np.random.Generator
+    ) -> FloatArray | None:
+        """The row itself; in a finite space one that was not tried, and None when all were."""
+        if state.seen is None or not _is_taken(state.seen, {r.tobytes() for r in awaited}, row):
+            return row
+        taken = np.concatenate((state.history.codes, np.reshape(awaited, (-1, len(row)))))
+        return first_new(state.history.problem.space, taken, np.empty((0, len(row))), rng)
 
     def _good(self, state: TpeState) -> list[int]:
         """Trials called good, best first; none while no trial has a result."""
@@ -276,12 +271,12 @@ class Tpe:
         space = state.history.problem.space
         better, worse = self._densities(state, good, awaited)
         rows = better.sample(rng, self.candidates)
-        if space.conditional or state.seen is not None:
+        if space.conditional or space.grouped or state.seen is not None:
             rows = space.snap(rows)
         features = state.columns.features(rows)
         score = better.log_density(features) - worse.log_density(features)
-        if state.confidence.any():
-            score += self.belief / len(state.order) * _log_belief(state, rows)
+        if state.belief is not None:
+            score += self.belief / len(state.order) * state.belief(rows)
         taken = {row.tobytes() for row in awaited}
         order = np.argsort(-score, kind="stable")
         for i in order.tolist():
@@ -289,9 +284,7 @@ class Tpe:
                 continue
             if state.seen is None or not _is_taken(state.seen, taken, rows[i]):
                 return rows[i], float(score[i])
-        if state.seen is None:
-            return space.repair(rows[order[:1]], rng)[0], float(score[order[0]])
-        return _untried(space, state.seen, taken, rng), 0.0
+        return space.repair(rows[order[:1]], rng)[0], float(score[order[0]])
 
     def _densities(
         self, state: TpeState, good: list[int], awaited: list[FloatArray]

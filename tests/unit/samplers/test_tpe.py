@@ -182,18 +182,27 @@ def test_belief_is_the_density_that_the_space_draws_from():
     state = Tpe().init(Problem(space))
     x = (np.arange(1000) + 0.5) / 1000
     rows = np.array([[u, (k + 0.5) / 3, 0.5] for u in x for k in range(3)])
-    density = np.exp(tpe._log_belief(state, rows))
+    assert state.belief is not None
+    density = np.exp(state.belief(rows))
     assert density.mean() == pytest.approx(1.0, abs=1e-3)
     share = density.reshape(-1, 3).mean(axis=0) / density.reshape(-1, 3).mean(axis=0).sum()
     drawn = np.floor(space.sample(np.random.default_rng(0), 4000)[:, 1] * 3).astype(int)
     np.testing.assert_allclose(share, np.bincount(drawn, minlength=3) / 4000, atol=0.03)
-    assert tpe._log_belief(state, np.full((1, 3), np.nan))[0] == 0.0
+    assert state.belief(np.full((1, 3), np.nan))[0] == 0.0
 
 
-def test_a_finite_space_goes_on_when_everything_was_tried():
+def test_a_finite_space_ends_when_everything_was_tried():
     space = Space(a=Choice(["p", "q"]), b=Int(1, 3))
-    configs, _, _ = drive(Problem(space), lambda c: float(c["b"]), 20)
-    assert len({tuple(c.items()) for c in configs}) == 6
+    configs, _, state = drive(Problem(space), lambda c: float(c["b"]), 6)
+    assert {(c["a"], c["b"]) for c in configs} == {(a, b) for a in "pq" for b in (1, 2, 3)}
+    assert Tpe().ask(state, 2, generator(0, 6)) == ()
+
+
+def test_several_slots_share_no_configuration_of_a_finite_space():
+    space = Space(a=Choice(["p", "q"]), b=Int(1, 3))
+    state = Tpe(initial=2).init(Problem(space))
+    actions = Tpe(initial=2).ask(state, 9, generator(0, 0))
+    assert len({repr(a.config) for a in actions}) == len(actions) == 6
 
 
 def test_constraints_that_no_candidate_meets_are_repaired():
