@@ -6,10 +6,10 @@ batch must be optimal: awaited rows are handled one by one, through ``gp.conditi
 *Paper*: Ament et al. 2023 (arXiv:2310.20708), eq. 8 and 9, for log expected improvement; Srinivas et al. 2010
 (arXiv:0912.3995) for the confidence bound.
 
-*Differs*: candidates are the caller's, plus mutations of the best rows; the best few are then climbed by gradient in
-their continuous columns and by steps to neighbours in the others.
+*Differs*: candidates are the caller's, plus mutations of the best rows; the best few are then improved in three rounds:
+mutations, steps to neighbours in discrete columns, and ascent by gradient in the continuous ones.
 
-*Cost*: one prediction of all candidates, O(q n^2), and some 60 predictions of a handful of rows.
+*Cost*: one prediction of all candidates, O(q n^2), three of about a hundred rows, and some 50 of a handful.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ LogPrior = Callable[[FloatArray], FloatArray]
 
 _CLIMBERS = 4
 _STEPS = 15
-_ROUNDS = 2
+_ROUNDS = 3
+_MUTANTS = 80
+_VISITED = 3
 
 
 def log_expected_improvement(mean: FloatArray, std: FloatArray, best: float) -> FloatArray:
@@ -200,19 +202,20 @@ def maximize_acquisition(
         value = log_expected_improvement(mean, std, best)
         return value if log_prior is None else value + log_prior(x)
 
+    def keep(rows: FloatArray, values: FloatArray, more: FloatArray) -> tuple[FloatArray, FloatArray]:
+        rows, values = np.vstack([rows, more]), np.concatenate([values, score(more)])
+        order = np.argsort(-values, kind="stable")[:_CLIMBERS]
+        return rows[order], values[order]
+
     pool = candidates
     if len(incumbents) and local:
         pool = np.vstack([pool, repair(mutations(incumbents, local, levels, categorical, rng))])
-    values = score(pool)
-    top = np.argsort(-values, kind="stable")[:_CLIMBERS]
-    rows, values = pool[top], values[top]
+    rows, values = keep(pool[:0], np.empty(0), pool)
     for _ in range(_ROUNDS):
-        climbed = _climb(gp, best, rows, levels, categorical, repair)
-        beside = neighbours(rows[0], levels, categorical, rng)
-        fresh = np.vstack([climbed, repair(beside)]) if len(beside) else climbed
-        rows, values = np.vstack([rows, fresh]), np.concatenate([values, score(fresh)])
-        order = np.argsort(-values, kind="stable")[:_CLIMBERS]
-        rows, values = rows[order], values[order]
+        beside = [neighbours(row, levels, categorical, rng) for row in rows[:_VISITED]]
+        beside.append(mutations(rows, _MUTANTS, levels, categorical, rng))
+        rows, values = keep(rows, values, repair(np.vstack(beside)))
+        rows, values = keep(rows, values, _climb(gp, best, rows, levels, categorical, repair))
     for row, value in zip(rows, values, strict=True):
         if not _is_known(gp, row):
             return row, float(value)

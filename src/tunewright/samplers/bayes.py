@@ -76,7 +76,7 @@ class Bayes:
         ConfigError: If a setting is out of range.
     """
 
-    initial: int = 8
+    initial: int = 5
     candidates: int = 400
     belief: float = 5.0
 
