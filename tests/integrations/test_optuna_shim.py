@@ -164,3 +164,30 @@ def test_it_needs_no_optuna() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_study_moves_here_from_optuna() -> None:
+    real = pytest.importorskip("optuna")
+    real.logging.set_verbosity(real.logging.ERROR)
+    theirs = real.create_study(sampler=real.samplers.RandomSampler(seed=0))
+
+    def objective(trial: Any) -> float:
+        x = trial.suggest_float("x", 1e-3, 1, log=True) + trial.suggest_int("n", 0, 10, step=5)
+        trial.report(x, 4)
+        if trial.number == 3:
+            raise (real if trial.study is theirs else optuna).TrialPruned
+        return x + (trial.suggest_categorical("c", ["u", (1, 2)]) == "u")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs.optimize(objective, n_trials=8)
+        ours = optuna.create_study()
+        ours.add_trials(theirs.trials)
+        assert [t.state.name for t in ours.trials] == [t.state.name for t in theirs.trials]
+        assert [t.values for t in ours.trials] == [t.values for t in theirs.trials]
+        assert ours.trials[3].intermediate_values == theirs.trials[3].intermediate_values
+        assert {t.params.get("c") for t in ours.trials} == {"u", "(1, 2)", None}
+        ours.optimize(objective, n_trials=4)
+    assert len(ours.trials) == 12
+    with pytest.raises(ConfigError, match="finished"):
+        ours.add_trial(ours.trials[0].__class__(0, optuna.trial.TrialState.RUNNING, None, {}))

@@ -49,6 +49,23 @@ def CategoricalDistribution(choices: Sequence[Any]) -> Distribution:  # noqa: N8
     return Choice(labels(choices))
 
 
+def adopted(given: Any) -> Distribution:
+    """A domain of ours from one, or from a distribution object of Optuna itself.
+
+    Raises:
+        SpaceError: If it is neither, or its range cannot be used.
+    """
+    if isinstance(given, Float | Int | Choice):
+        return given
+    if hasattr(given, "choices"):
+        return CategoricalDistribution(given.choices)
+    if not hasattr(given, "low"):
+        raise SpaceError(f"A distribution must have a range or choices; got {given!r:.80}. Make one anew.")
+    if isinstance(given.low, int):
+        return IntDistribution(given.low, given.high, given.log, given.step)
+    return FloatDistribution(given.low, given.high, given.log, given.step)
+
+
 def labels(choices: Sequence[Any]) -> list[Any]:
     """The options as a store keeps them: values as they are, other objects by their printed form."""
     out = []

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from tunewright.core.algorithm import generator
+from tunewright.core.domains import Choice
 from tunewright.core.events import Amended, Ended, Event, Noted, Outcome, Reported, Started
 from tunewright.core.recorder import grow, infer
 from tunewright.core.trial import Trial as Recorded
 from tunewright.core.values import split
 from tunewright.errors import ConfigError, ConflictError, SpaceError
-from tunewright.integrations.optuna.distributions import Distribution
+from tunewright.integrations.optuna.distributions import Distribution, adopted
 from tunewright.integrations.optuna.loop import Callback, Loop, bar
 from tunewright.integrations.optuna.samplers import BaseSampler
 from tunewright.integrations.optuna.setup import VIOLATION, StudyDirection, ordered
@@ -284,22 +285,26 @@ class Study:
         return self._finish(trial, state, results, error)
 
     def add_trial(self, trial: FrozenTrial) -> None:
-        """Adds a trial made elsewhere, such as by ``create_trial`` or another study.
+        """Adds a trial made elsewhere: by ``create_trial``, in another study, or in one of Optuna itself.
 
         Raises:
             ConfigError: If it is not over, or its values do not fit.
             SpaceError: If a parameter was of another type or scale before.
         """
-        if not trial.state.is_finished():
-            raise ConfigError(f"Only a finished trial can be added; got {trial.state!r}. Use enqueue_trial.")
-        results, error = (
-            finite(trial.values, len(self._names)) if trial.state is TrialState.COMPLETE else (None, "")
-        )
+        state = TrialState(int(trial.state))
+        if not state.is_finished():
+            raise ConfigError(f"Only a finished trial can be added; got {state!r}. Use enqueue_trial.")
+        completed = state is TrialState.COMPLETE
+        results, error = finite(trial.values, len(self._names)) if completed else (None, "")
         if error:
             raise ConfigError(f"{error}. Correct the trial.")
-        for name, domain in trial.distributions.items():
+        config = dict(trial.params)
+        for name, given in trial.distributions.items():
+            domain = adopted(given)
             self._grow(name, domain)
-        outcome = _OUTCOMES[trial.state]
+            if isinstance(domain, Choice) and not domain.contains(config[name]):
+                config[name] = repr(config[name])
+        outcome = _OUTCOMES[state]
 
         def more(number: int, token: int) -> list[Event]:
             events: list[Event] = [
@@ -310,7 +315,7 @@ class Study:
             last = (trial.last_step or 0) + 1 if trial.intermediate_values else 0
             return [*events, Ended(number, token, outcome, metrics, last)]
 
-        added = self._begin(dict(trial.params), "user", more)
+        added = self._begin(config, "user", more)
         for key, value in trial.user_attrs.items():
             self._attach(key, value, added.number)
 
