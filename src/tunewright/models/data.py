@@ -25,14 +25,20 @@ def scalarise(losses: FloatArray, rng: np.random.Generator) -> FloatArray:
     return out
 
 
+def training_trials(history: History) -> NDArray[np.bool_]:
+    """Which trials ``training_set`` is made of, shape ``(n,)``; none when no trial has a loss."""
+    usable = history.usable & np.isfinite(history.losses).all(axis=1)
+    known = ~np.isnan(history.codes).all(axis=1)
+    rows: NDArray[np.bool_] = (usable | (history.status >= FAILED)) & known & bool(np.any(usable & known))
+    return rows
+
+
 def training_set(history: History, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
     """Rows of codes ``(n, d)`` and one finite loss each ``(n,)``; empty when no trial has a loss."""
-    usable = history.usable & np.isfinite(history.losses).all(axis=1)
-    failed = history.status >= FAILED
-    known = ~np.isnan(history.codes).all(axis=1)
-    if not np.any(usable & known):
+    rows = training_trials(history)
+    if not rows.any():
         return np.empty((0, history.problem.space.d)), np.empty(0)
-    rows = (usable | failed) & known
+    usable = history.usable & np.isfinite(history.losses).all(axis=1)
     good = usable[rows]
     losses = np.full(len(good), np.nan)
     several = history.losses[rows][good]
