@@ -163,8 +163,10 @@ def test_enqueued_trials_come_first(optuna: Any) -> None:
     assert study.trials[0].user_attrs == {"by": "me"}
     assert study.trials[1].params["x"] == 1
     assert 0 <= study.trials[1].params["y"] <= 1
-    study.enqueue_trial({"x": 1, "y": study.trials[1].params["y"]}, skip_if_exists=True)
+    for again in ({"x": 5, "y": 0.5}, {"x": 1}, {"x": 9, "y": 1.0}):
+        study.enqueue_trial(again, skip_if_exists=True)
     study.optimize(lambda t: t.suggest_int("x", 0, 10) + t.suggest_float("y", 0, 1), n_trials=1)
+    assert study.trials[-1].params == {"x": 9, "y": 1.0}
     assert len(study.trials) == 5
 
 

@@ -191,3 +191,37 @@ def test_a_study_moves_here_from_optuna() -> None:
     assert len(ours.trials) == 12
     with pytest.raises(ConfigError, match="finished"):
         ours.add_trial(ours.trials[0].__class__(0, optuna.trial.TrialState.RUNNING, None, {}))
+
+
+def test_processes_share_a_study(tmp_path: Path) -> None:
+    code = (
+        "from tunewright.integrations import optuna\n"
+        "optuna.logging.set_verbosity(optuna.logging.ERROR)\n"
+        "study = optuna.create_study(study_name='s', storage='sqlite:///s.db', load_if_exists=True, sampler='tpe')\n"
+        "study.optimize(lambda t: t.suggest_float('x', 0, 1) + t.suggest_int('n', 0, 9), n_trials=15)\n"
+    )
+    running = [subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path) for _ in range(2)]
+    assert [p.wait(timeout=60) for p in running] == [0, 0]
+    study = optuna.load_study(study_name="s", storage=tmp_path / "s.db")
+    assert [t.number for t in study.trials] == list(range(30))
+    assert {t.state.name for t in study.trials} == {"COMPLETE"}
+
+
+def test_a_trial_of_a_killed_process_is_run_again(tmp_path: Path) -> None:
+    code = (
+        "import os, sys\n"
+        "from tunewright.integrations import optuna\n"
+        "optuna.logging.set_verbosity(optuna.logging.ERROR)\n"
+        "study = optuna.create_study(study_name='s', storage='sqlite:///s.db', load_if_exists=True, sampler='tpe')\n"
+        "def objective(trial):\n"
+        "    x = trial.suggest_float('x', 0, 1)\n"
+        "    if trial.number == 4 and sys.argv[1] == 'die':\n        os._exit(9)\n"
+        "    return x\n"
+        "study.optimize(objective, n_trials=6)\n"
+    )
+    for word, status in (("die", 9), ("live", 0)):
+        done = subprocess.run([sys.executable, "-c", code, word], cwd=tmp_path, timeout=60)
+        assert done.returncode == status
+    study = optuna.load_study(study_name="s", storage=tmp_path / "s.db")
+    assert [t.state.name for t in study.trials] == ["COMPLETE"] * 10
+    assert study.core.trials[4].attempts == 2

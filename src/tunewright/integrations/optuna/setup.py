@@ -13,9 +13,10 @@ from tunewright.core.algorithm import Algorithm
 from tunewright.core.domains import Float
 from tunewright.core.problem import Objective, Problem
 from tunewright.core.space import Space
-from tunewright.errors import ConfigError
+from tunewright.errors import ConfigError, StudyExists
 from tunewright.integrations.optuna.pruners import BasePruner, MedianPruner
 from tunewright.integrations.optuna.samplers import BaseSampler
+from tunewright.opening import missing
 from tunewright.store.base import Store, StudyInfo
 from tunewright.store.urls import open_store
 from tunewright.study import Study as Core
@@ -110,19 +111,33 @@ def opened(
     chosen = sampler_of(sampler)
     store = open_store("memory" if storage is None else storage)
     info = store.find(name)
-    if info is not None:
-        method, options = _again(info, chosen, sampler, pruner)
-        core = Core.open(
-            name, chosen.space, method=method, options=options, storage=store, exist="error" if exist == "error" else "must"
-        )  # fmt: skip
-        if directions is not None:
-            _same_directions(core, directions)
-        return core, chosen
+    if info is None and exist != "must":
+        try:
+            return _made(name, store, directions, chosen, pruner), chosen
+        except StudyExists:
+            # Another process was faster; where that is allowed its study is the one to continue.
+            if exist == "error":
+                raise
+            info = store.find(name)
+    if info is None:
+        raise missing(name, store)
+    method, options = _again(info, chosen, sampler, pruner)
+    there: Literal["error", "must"] = "error" if exist == "error" else "must"
+    core = Core.open(name, chosen.space, method=method, options=options, storage=store, exist=there)
+    if directions is not None:
+        _same_directions(core, directions)
+    return core, chosen
+
+
+def _made(
+    name: str, store: Store, directions: Sequence[StudyDirection] | None, chosen: BaseSampler, pruner: Any
+) -> Core:
+    """A new study."""
     given = list(directions or [StudyDirection.MINIMIZE])
     rule = pruner_of(pruner, len(given))
     names = metric_names(len(given))
     method, options = _method(chosen, rule, len(given))
-    core = Core.open(
+    return Core.open(
         name,
         chosen.space,
         minimize=[n for n, d in zip(names, given, strict=True) if d is StudyDirection.MINIMIZE],
@@ -133,9 +148,8 @@ def opened(
         options=options,
         seed=secrets.randbits(62) if chosen.seed is None else chosen.seed,
         storage=store,
-        exist="must" if exist == "must" else "resume",
+        exist="error",
     )
-    return core, chosen
 
 
 def _again(

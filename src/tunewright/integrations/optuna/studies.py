@@ -62,6 +62,7 @@ class Study:
         self._lock = threading.RLock()
         self._noted = 0
         self._waiting: dict[int, dict[str, Any]] = {}
+        self._asked: list[dict[str, Any]] = []
         self._attrs: dict[int | None, dict[str, Any]] = {}
         self._frozen: dict[int, FrozenTrial] = {}
         self._run: Loop | None = None
@@ -193,6 +194,7 @@ class Study:
                     self._frozen.pop(-1 if note.trial is None else note.trial, None)
                 elif note.topic == _ENQUEUED:
                     self._waiting[seq] = note.data
+                    self._asked.append(note.data["params"])
                 elif note.topic == _BEGUN:
                     self._waiting.pop(note.data["of"], None)
             self._noted = len(notes)
@@ -220,10 +222,9 @@ class Study:
         """Has parameters tried next; those left out are drawn when the objective asks for them."""
         self._read_notes()
         given = dict(params)
-        if skip_if_exists:
-            planned = [w["params"] for w in self._waiting.values()]
-            if given in planned or any(given == t.config for t in self._session.ledger.trials):
-                return
+        known = given in self._asked or any(given == t.config for t in self._session.ledger.trials)
+        if skip_if_exists and known:
+            return
         data = {"params": msgspec.to_builtins(given, enc_hook=_item), "user_attrs": dict(user_attrs or {})}
         self._session.note(_ENQUEUED, data)
 

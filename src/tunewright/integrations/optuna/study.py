@@ -114,8 +114,6 @@ def load_study(*, study_name: str | None, storage: Storage, sampler: Any = None,
         if len(names) != 1:
             raise ConfigError(f"A store with {len(names)} studies needs a name; got none. Pass study_name=.")
         study_name = names[0]
-    if study_name not in names:
-        raise missing(study_name, store)
     return Study(*opened(study_name, store, None, sampler, pruner, "must"))
 
 
