@@ -111,6 +111,7 @@ class TunewrightSampler(BaseSampler):
         with self._lock:
             view = self._view(study)
             view.read(study.get_trials(deepcopy=False))
+            view.read_for = trial.number
             return view.search()
 
     def sample_relative(self, study: Study, trial: FrozenTrial, search_space: Search) -> dict[str, Any]:
@@ -132,7 +133,10 @@ class TunewrightSampler(BaseSampler):
             if not search_space:
                 return {}
             view = self._view(study)
-            view.read(study.get_trials(deepcopy=False))
+            # Optuna asks for the space and for the proposal in one go: a storage need be read only once.
+            if view.read_for != trial.number:
+                view.read(study.get_trials(deepcopy=False))
+            view.read_for = -1
             fold = self._fold(view, study, search_space)
             return fold.propose(trial.number, self._rng)
 
@@ -204,6 +208,7 @@ class _View:
         running: Trials that run, by number.
         folds: States of the method, one per search space.
         constrained: Whether some trial has constraint values.
+        read_for: The trial for whose search space it was read last; -1 once that was used.
     """
 
     def __init__(self, storage: Any) -> None:
@@ -212,6 +217,7 @@ class _View:
         self.running: dict[int, FrozenTrial] = {}
         self.folds: list[_Fold] = []
         self.constrained = False
+        self.read_for = -1
         self._known: set[int] = set()
         self._seen = 0
         self._ranges: dict[str, BaseDistribution] = {}
