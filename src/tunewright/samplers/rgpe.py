@@ -10,8 +10,8 @@ loss is above the 95th percentile of the target's: weight dilution).
 
 *Differs*: losses are warped (``models.warp``) instead of standardised; leave-one-out draws of the target are
 independent; ranks are compared on at most 50 trials, spread over the losses; the incumbent is the least ensemble
-mean at a known trial; until ``initial`` trials have a loss, each new one is the best of a source drawn at random, by its
-process.
+mean at a known trial; sources with less than 0.02 of the weight are left out; until ``initial`` trials have a
+loss, each new one is the best of a source drawn at random, by its process.
 
 *Cost*: ``tell`` O(1) per event; the first ``ask`` one fit of at most 100 trials per source; then one factorisation of
 n^3, 256 draws per source, and predictions of some 700 rows by every source with a weight.
@@ -45,6 +45,7 @@ FloatArray = NDArray[np.float64]
 _ALONE = 8
 _COMPARED = 50
 _GUARD = 95.0
+_NEGLIGIBLE = 0.02
 
 
 @dataclass(slots=True)
@@ -157,7 +158,7 @@ class Rgpe:
                 rows, why = design_row(history.problem, number, _ALONE, rng)[None], {"design": float(number)}
             elif base and (len(losses) < self.initial or len(np.unique(losses)) < 2):
                 which = int(rng.integers(len(base)))
-                rows = self._best_of(state, base[which], rng)
+                rows = self._from_source(state, base[which], rng, drawn=number >= self.initial)
                 why = {"source": float(which)}
             else:
                 rows, why = self._improve(state, base, x, losses, awaited, rng)
@@ -177,14 +178,18 @@ class Rgpe:
             state.models[space.digest] = [fitted(x, y, space) for x, y in data]
         return state.models[space.digest]
 
-    def _best_of(self, state: RgpeState, gp: model.GP, rng: np.random.Generator) -> FloatArray:
-        """Rows by the mean of one source, lowest first."""
+    def _from_source(
+        self, state: RgpeState, gp: model.GP, rng: np.random.Generator, *, drawn: bool
+    ) -> FloatArray:
+        """Rows by the mean of one source, lowest first, or by a draw from it where the mean was followed before."""
         space = state.history.problem.space
+        if drawn:
+            rows = space.sample(rng, self.candidates)
+            return rows[np.argsort(model.sample(gp, rows, rng)[0], kind="stable")]
         top = complete(gp.x[np.argsort(gp.y, kind="stable")[:5]], space, rng)
-        rows, _ = best_rows(
+        return best_rows(
             lambda r: -model.predict(gp, r)[0], space, top, rng, candidates=self.candidates, rounds=1
-        )
-        return rows
+        )[0]
 
     def _improve(
         self,
@@ -232,4 +237,9 @@ class Rgpe:
         losses = np.array([ranking_losses(model.sample(m, x, rng, self.draws), y) for m in base])
         mean, std = leave_one_out(own)
         own_draws = mean[rows] + std[rows] * rng.standard_normal((self.draws, len(rows)))
-        return ensemble_weights(losses, ranking_losses(own_draws, y), rng)
+        weights = ensemble_weights(losses, ranking_losses(own_draws, y), rng)
+        weights[:-1][weights[:-1] < _NEGLIGIBLE] = 0.0
+        if not weights.any():
+            weights[-1] = 1.0
+        out: FloatArray = weights / weights.sum()
+        return out
