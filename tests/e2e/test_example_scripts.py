@@ -22,6 +22,11 @@ SAYS = {
     "ask_tell": ((), r"best value 0\.\d+ at x=", False),
     "define_by_run": ((), r"best loss 0\.\d+ with .*\nthe space has grown to Space\(layers, ", False),
     "from_optuna": ((), r"best error 0\.\d+ with .*; [1-9]\d* of 40 trials were pruned", False),
+    "boss": (
+        ("sklearn",),
+        r"best accuracy 0\.[89]\d+ in trial \d+; 0\.[789]\d+ in the first 8\n24 of 32 trials had",
+        False,
+    ),
     "async_trials": ((), r"best cost 0\.0\d* with .*; 40 trials", False),
 }
 

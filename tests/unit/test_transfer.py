@@ -112,3 +112,33 @@ def test_students_and_teachers_reach_the_training(tmp_path, steps):
                 assert student == {"from": trial.parent[0]}
                 assert teacher == {"from": trial.why["teacher"]}
                 assert trial.parent[0] != trial.why["teacher"]
+
+
+def test_the_command_line_learns_from_earlier_studies(tmp_path, monkeypatch):
+    from tunewright.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    finish("s.db", "a", trials=20)
+    (tmp_path / "f.py").write_text("def train(x, n):\n    return (x - 0.3) ** 2 + abs(n - 5) / 10\n")
+    words = [
+        "run",
+        "f.py:train",
+        "--name",
+        "b",
+        "--transfer-from",
+        "a",
+        "--storage",
+        "s.db",
+        "--minimize",
+        "score",
+    ]
+    words += ["--progress", "none", "--space", "x=0..1; n=1..9", "--trials"]
+    for trials in ("2", "4"):
+        with pytest.raises(SystemExit) as stop:
+            main([*words, trials])
+        assert not stop.value.code
+    with tw.Study.open("b", storage="s.db", exist="must") as study:
+        assert study.method == "transfer"
+        assert len(study.trials) == 4
+        assert study.trials[0].why == {"portfolio": 0.0}
+        assert study.best.metrics["score"] < 0.3
