@@ -8,12 +8,13 @@ scaled with the number of active columns, with a lower location (0.35 for sqrt(2
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tunewright.models.kernel import Columns, Hyper, gaps, matern
+from tunewright.models.warp import OFFSET
 from tunewright.numerics.linalg import inverse_from_cholesky, jittered_cholesky, solve_cholesky
 
 FloatArray = NDArray[np.float64]
@@ -21,7 +22,7 @@ FloatArray = NDArray[np.float64]
 _LENGTH_MEAN, _LENGTH_STD = 0.35, 3.0**0.5
 _SCALE_MEAN, _SCALE_STD = 0.0, 1.0
 _NOISE_MEAN, _NOISE_STD = -9.0, 2.0
-_SHARE_MEAN, _SHARE_STD = 0.0, 1.5
+_SHARE_MEAN, _SHARE_STD = -1.5, 1.5
 _FACTOR_STD = 0.7
 _ROOT5 = 5.0**0.5
 # Bounds and first guesses of log variance, log noise, logit share and log factor.
@@ -126,11 +127,15 @@ class Evidence:
         away = (v - self.location) / self.spread**2
         return value + 0.5 * float((v - self.location) @ away), gradient + away
 
-    def hyper(self, v: FloatArray) -> Hyper:
-        """A vector by name."""
+    def given(self, y: FloatArray) -> Evidence:
+        """The posterior after other warped losses of the same rows, shape ``(n,)``."""
+        return replace(self, y=y)
+
+    def hyper(self, v: FloatArray, offset: float = OFFSET) -> Hyper:
+        """A vector by name, and the offset of the warp that it was found for."""
         d = self.d
         extra = (float(v[d + 2]), float(v[d + 3])) if self.additive else (-np.inf, 0.0)
-        return Hyper(v[:d].copy(), float(v[d]), float(v[d + 1]), *extra)
+        return Hyper(v[:d].copy(), float(v[d]), float(v[d + 1]), *extra, offset)
 
     def vector(self, hyper: Hyper) -> FloatArray:
         """Hyperparameters as a vector."""

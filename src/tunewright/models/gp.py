@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from tunewright.models.evidence import centre, evidence
 from tunewright.models.kernel import Columns, Hyper, columns_of, covariance, slopes
-from tunewright.models.warp import Warp, fit_warp
+from tunewright.models.warp import OFFSETS, Warp, fit_warp
 from tunewright.numerics.linalg import extend_cholesky, jittered_cholesky, solve_cholesky, solve_lower
 from tunewright.numerics.optimize import minimize_in_box
 
@@ -35,6 +35,7 @@ __all__ = [
     "condition_on",
     "fit",
     "for_tuning",
+    "learn",
     "predict",
     "predict_with_gradient",
     "sample",
@@ -49,6 +50,8 @@ BoolArray = NDArray[np.bool_]
 MAX_EXACT = 500
 MAX_TUNING = 200
 MAX_ADDITIVE = 20
+
+_FIRST_EVALUATIONS, _MORE_EVALUATIONS = 30, 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +128,43 @@ def for_tuning(x: FloatArray, losses: FloatArray) -> tuple[FloatArray, FloatArra
     return x[few], fit_warp(losses)(losses[few])
 
 
+def learn(
+    columns: Columns,
+    x: FloatArray,
+    losses: FloatArray,
+    previous: Hyper | None = None,
+    *,
+    weights: FloatArray | None = None,
+    additive: bool | None = None,
+) -> Hyper:
+    """Most probable hyperparameters and warp given losses, on at most ``MAX_TUNING`` rows.
+
+    Args:
+        columns: The embedding.
+        x: Rows of codes, shape ``(n, d)``.
+        losses: Finite losses, shape ``(n,)``.
+        previous: Where to begin; by default near the mode of the prior.
+        weights: Variance of each row's noise over that of one observation, shape ``(n,)``; by default equal.
+        additive: Whether the kernel has an additive part; by default with 2 to 20 columns.
+    """
+    few = _best_and_spread(losses, MAX_TUNING)
+    x, losses, weights = x[few], losses[few], None if weights is None else weights[few]
+    if additive is None:
+        additive = 2 <= columns.d <= MAX_ADDITIVE
+    posterior = evidence(columns, x, fit_warp(losses)(losses), weights, additive)
+    v = posterior.start() if previous is None else posterior.vector(previous)
+    v, _ = minimize_in_box(posterior.loss, v, *posterior.bounds(), max_evaluations=_FIRST_EVALUATIONS)
+    warps = {offset: fit_warp(losses, offset) for offset in OFFSETS}
+    scores = {
+        offset: posterior.given(warp(losses)).loss(v)[0] - warp.log_slope(losses)
+        for offset, warp in warps.items()
+    }
+    best = min(scores, key=scores.__getitem__)
+    posterior = posterior.given(warps[best](losses))
+    v, _ = minimize_in_box(posterior.loss, v, *posterior.bounds(), max_evaluations=_MORE_EVALUATIONS)
+    return posterior.hyper(v, best)
+
+
 def fit(
     x: FloatArray,
     losses: FloatArray,
@@ -148,7 +188,7 @@ def fit(
         numpy.linalg.LinAlgError: If a loss or an active code is not finite.
     """
     columns = columns_of(levels, categorical)
-    hyper = tune(columns, *for_tuning(x, losses), previous)
+    hyper = learn(columns, x, losses, previous)
     return update(columns, hyper, x, losses)
 
 
@@ -164,7 +204,7 @@ def update(
         losses: Finite losses, shape ``(n,)``.
         weights: Variance of each row's noise over that of one observation, shape ``(n,)``; by default equal.
     """
-    warp = fit_warp(losses)
+    warp = fit_warp(losses, hyper.offset)
     keep = _best_and_spread(losses, MAX_EXACT)
     x, y = x[keep], warp(losses[keep])
     points = columns.embed(x)

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tunewright.models.warp import OFFSET
+
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
@@ -80,6 +82,7 @@ class Hyper:
         noise: Log variance of the noise of one observation, unitless.
         share: Logit of the additive part's share of the variance; minus infinity where there is no such part.
         factor: Log of the additive part's length scales over the joint ones.
+        offset: Of the warp that the losses go through, see ``models.warp``.
     """
 
     length: FloatArray
@@ -87,6 +90,7 @@ class Hyper:
     noise: float
     share: float = -np.inf
     factor: float = 0.0
+    offset: float = OFFSET
 
     @property
     def additive(self) -> float:

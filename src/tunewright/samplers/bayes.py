@@ -130,7 +130,7 @@ class Bayes:
         key = (x.tobytes(), losses.tobytes())
         if key not in state.memo:
             state.memo.clear()
-            state.memo[key] = model.tune(columns, *model.for_tuning(x, losses))
+            state.memo[key] = model.learn(columns, x, losses)
         return state.memo[key]
 
     def _model(

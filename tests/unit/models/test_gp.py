@@ -203,3 +203,12 @@ def test_draws_have_the_posterior_moments():
     # Five standard errors of a mean of 20,000 draws.
     np.testing.assert_allclose(draws.mean(axis=0), mean, atol=5 * std.max() / 20_000**0.5)
     np.testing.assert_allclose(draws.std(axis=0), std, rtol=0.05, atol=1e-3)
+
+
+def test_the_warp_is_learned():
+    rng = np.random.default_rng(4)
+    x = rng.random((60, 2))
+    smooth = np.sin(4.0 * x[:, 0]) + x[:, 1]
+    columns = model.columns_of(np.zeros(2, dtype=np.int64), np.zeros(2, dtype=bool))
+    assert model.learn(columns, x, smooth).offset > 0.3
+    assert model.learn(columns, x, np.exp(6.0 * smooth)).offset <= 0.3

@@ -39,3 +39,11 @@ def test_a_diverged_run_does_not_flatten_the_good_region():
 )
 def test_degenerate_losses_stay_finite(y):
     assert np.isfinite(fit_warp(y)(y)).all()
+
+
+def test_the_slope_is_the_derivative():
+    losses = np.array([0.1, 0.5, 0.9, 2.0])
+    for offset in (0.1, 1.0, 10.0):
+        warp = fit_warp(losses, offset)
+        numeric = np.log((warp(losses[1:3] + 1e-7) - warp(losses[1:3] - 1e-7)) / 2e-7).sum()
+        assert warp.log_slope(losses[1:3]) == pytest.approx(numeric, rel=1e-5)
