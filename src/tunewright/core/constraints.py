@@ -87,12 +87,14 @@ class Linear:
 
     def holds(self, config: Config) -> bool:
         """Whether the configuration satisfies the constraint."""
-        total = 0.0
+        total, size = 0.0, max(1.0, abs(self.upper))
         for name, weight in self.weights.items():
             if name not in config:
                 return True
-            total += weight * config[name]
-        return total <= self.upper + 1e-12 * max(1.0, abs(self.upper))
+            term = weight * config[name]
+            total += term
+            size += abs(term)
+        return total <= self.upper + 1e-12 * size
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form."""

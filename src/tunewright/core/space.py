@@ -40,12 +40,12 @@ from tunewright.core.domains import (
     domain_from_dict,
 )
 from tunewright.core.entries import checked_value, is_open, projected, stranger
+from tunewright.core.feasible import Region
 from tunewright.core.lattice import lattice
 from tunewright.errors import SpaceError
 
 MAX_PARAMETERS = 10_000
-_PROBE = 4096
-_DRAWS = 200_000
+_QUICK = ("free", "rejection")
 _LISTED = 100_000
 _LUCK = 32
 _HUGE = 1e300
@@ -85,6 +85,8 @@ class Space:
         "_digest",
         "_flat",
         "_groups",
+        "_nests",
+        "_region",
         "_rounded",
         "_simple",
         "_smooth",
@@ -161,8 +163,26 @@ class Space:
     def _check_constraints(self) -> None:
         for constraint in self.own:
             check_names(constraint, self.entries)
-        if self.constraints:
-            self.sample(np.random.Generator(np.random.Philox(key=0)), 1)
+        nests = [(first, b) for first, b in self._branches() if b.constraints]
+        self._nests = tuple(nests)
+        self._region = Region(self) if self.own else None
+
+    def _branches(self) -> Iterable[tuple[int, Space]]:
+        """The spaces nested in this one, each with its first column."""
+        at = 0
+        for domain in self.domains.values():
+            at += domain.width if isinstance(domain, Permutation | Subset) else 1
+            for branch in domain.branches if isinstance(domain, Choice) else ():
+                if branch is not None:
+                    yield at, branch
+                    at += branch.d
+
+    @property
+    def sampling(self) -> str:
+        """How draws satisfy the constraints of this space itself: ``free`` where it has none, ``rejection``,
+        ``polytope`` (from inside the linear constraints) or ``chain`` (moves between known allowed configurations,
+        whose law is only roughly the prior)."""
+        return "free" if self._region is None else self._region.how
 
     @property
     def d(self) -> int:
@@ -342,27 +362,16 @@ class Space:
         Raises:
             SpaceError: If no configuration that satisfies the constraints is found.
         """
-        if not self.constraints:
-            return self._draw(rng, n)
-        found: list[Codes] = []
-        have = tried = 0
-        block = max(16, 2 * n)
-        while have < n:
-            draws = self._draw(rng, block)
-            good = [i for i in range(block) if self.feasible(self.decode(draws[i]))]
-            found.append(draws[good])
-            have += len(good)
-            tried += block
-            if tried >= _DRAWS or (tried >= _PROBE * 4 and not have):
-                labels = "; ".join(str(c.to_dict()) for c in self.constraints)
-                raise SpaceError(
-                    f"A space needs configurations that satisfy its constraints; got {have} out of {tried} random "
-                    f"ones. Loosen the constraints or narrow the ranges: {labels}."
-                )
-            block = min(block * 2, _PROBE)
-        return np.concatenate(found)[:n]
+        if self._region is not None:
+            return self._region.sample(self, rng, n)
+        codes = self.prior(rng, n)
+        return codes if self._smooth else self.snap(codes)
 
-    def _draw(self, rng: np.random.Generator, n: int) -> Codes:
+    def prior(self, rng: np.random.Generator, n: int) -> Codes:
+        """Draws from the prior, shape ``(n, d)``, before they are snapped, and with codes for inactive parameters too.
+
+        Constraints of nested spaces hold; those of this space itself are left aside.
+        """
         u = rng.random((n, len(self.columns)))
         for entry in self._groups:
             if isinstance(entry.domain, Subset):
@@ -378,8 +387,12 @@ class Space:
                 near = np.abs(rng.normal(entry.encode(domain.guess), 0.1, (n, 1)))
                 near = np.clip(np.where(near > 1, 2 - near, near), 0.0, 1.0)
             u[:, entry.where] = np.where(believed, near, u[:, entry.where])
+        for first, branch in self._nests:
+            inside = branch.sample(rng, n)
+            place = slice(first, first + branch.d)
+            u[:, place] = np.where(np.isnan(inside), u[:, place], inside)
         codes: Codes = u
-        return codes if self._smooth else self.snap(codes)
+        return codes
 
     def draw(self, rng: np.random.Generator) -> dict[str, Any]:
         """Draws one configuration from the prior; faster than ``decode(sample(rng))``.
@@ -387,7 +400,7 @@ class Space:
         Raises:
             SpaceError: If no configuration that satisfies the constraints is found.
         """
-        if not self._believed and not self._groups:
+        if not self._believed and not self._groups and not self._nests and self.sampling in _QUICK:
             for _ in range(_LUCK):
                 config = self.decode(rng.random(len(self.columns)))
                 if not self.constraints or self.broken(config) is None:
@@ -395,7 +408,11 @@ class Space:
         return self.decode(self.sample(rng, 1)[0])
 
     def repair(self, codes: Codes, rng: np.random.Generator) -> Codes:
-        """Snaps codes, shape ``(n, d)``, and replaces rows that break a constraint by nearby or fresh ones."""
+        """Snaps codes, shape ``(n, d)``, and moves rows that break a constraint.
+
+        Where only linear constraints are broken, a row goes to the nearest allowed one; else some of the way towards a
+        fresh draw, or all of it.
+        """
         out = self.snap(codes)
         if not self.constraints:
             return out
@@ -404,7 +421,8 @@ class Space:
             return out
         fresh = self.sample(rng, len(bad))
         for row, i in enumerate(bad):
-            out[i] = self._towards(out[i], fresh[row])
+            near = self._region.project(self, out[i]) if self._region is not None else None
+            out[i] = self._towards(out[i], fresh[row]) if near is None else near
         return out
 
     def _towards(self, wanted: Codes, allowed: Codes) -> Codes:
