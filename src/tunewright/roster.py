@@ -88,6 +88,15 @@ ENTRIES: tuple[Method, ...] = (
         "When trials are expensive and a few hundred at most.",
     ),
     Method(
+        "turbo",
+        "tunewright.samplers.turbo:Turbo",
+        "sampler",
+        "bayesian",
+        "Eriksson et al. 2019, arXiv:1910.01739; Wan et al. 2021, arXiv:2102.07188",
+        "Draws from a local Gaussian process in a box that grows on success and shrinks on failure.",
+        "With 20 to some hundred parameters, mixed ones included, and a few hundred trials.",
+    ),
+    Method(
         "asha",
         "tunewright.schedulers.asha:Asha",
         "scheduler",
