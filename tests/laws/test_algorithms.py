@@ -13,13 +13,13 @@ import pytest
 
 from tunewright import catalog
 from tunewright.core.algorithm import Resume, Start, generator
-from tunewright.core.constraints import Linear
-from tunewright.core.domains import Bool, Choice, Float, Int, Order
-from tunewright.core.events import decode_event, encode_event
+from tunewright.core.constraints import Linear, Range
+from tunewright.core.domains import Bool, Choice, Float, Int, Order, Permutation, Subset
+from tunewright.core.events import Ended, Started, decode_event, encode_event
 from tunewright.core.history import History
 from tunewright.core.problem import Fidelity, Limit, Objective, Problem
 from tunewright.core.space import Space
-from tunewright.errors import TunewrightError, UnsupportedError
+from tunewright.errors import SpaceError, TunewrightError, UnsupportedError
 
 sys.path.insert(0, str(Path(__file__).parent))
 from simulator import Simulator
@@ -52,6 +52,11 @@ CONSTRAINED = Space(
 FINITE = Space(a=Int(0, 2), b=Choice(["u", "v"]))
 LINE = Space(x=Float(-1, 1))
 GUESSED = Space(x=Float(0, 1, guess=0.2, confidence=0.8), c=Choice(["a", "b"], guess="b"))
+COMBINATORIAL = Space(
+    order=Permutation(["wash", "dry", "fold", "iron"]),
+    extras=Subset(["a", "b", "c", "d", "e"], least=1, most=3),
+    x=Float(0, 1),
+)
 SPACES = {
     "flat": FLAT,
     "tree": TREE,
@@ -59,6 +64,7 @@ SPACES = {
     "finite": FINITE,
     "line": LINE,
     "guessed": GUESSED,
+    "combinatorial": COMBINATORIAL,
 }
 TWO = (Objective("loss"), Objective("size", "maximize"))
 
@@ -274,6 +280,114 @@ def test_degenerate_objectives_are_survived(name: str, value: float) -> None:
 
     simulator = Simulator(make(name, problem), problem, constant, chaos=8).run(size_for(name))
     assert len(simulator.ledger.trials) >= 10
+
+
+SMALL = {
+    "plain": FINITE,
+    "tree": Space(m=Choice({"a": {"n": Int(1, 3)}, "b": {"f": Bool(), "g": Bool()}, "c": None})),
+    "combinatorial": Space(order=Permutation([1, 2, 3]), extras=Subset(["a", "b"], least=1)),
+    "constrained": Space({"a": Int(0, 3), "b": Int(0, 3)}, constraints=[Linear({"a": 1, "b": 1}, 2)]),
+}
+
+
+@pytest.mark.parametrize("name", methods())
+@pytest.mark.parametrize("kind", SMALL)
+def test_a_finite_space_is_tried_once_over_and_ends(name: str, kind: str) -> None:
+    space = SMALL[kind]
+    every = len(space.grid(100))
+    problem = problem_of(space, kinds_for(name)[0])
+    simulator = Simulator(make(name, problem), problem, objective, workers=2, chaos=9).run(every + 5)
+    begun = [repr(t.config) for t in simulator.ledger.trials if t.parent is None]
+    assert len(set(begun)) == len(begun) == every
+    assert simulator.finished
+
+
+HARD = {
+    "one option": Space(c=Choice(["only"]), s=Subset(["a"], least=1), p=Permutation([1]), x=Float(0, 1)),
+    "no choice": Space(c=Choice(["only"])),
+    "one of many": Space(
+        m=Choice({"a": {"c": Choice(["only"])}, "b": None}), x=Float(0, 1), when={"x": {"m": ["a"]}}
+    ),
+    "narrow": Space(
+        x=Float(0, 1), y=Float(0, 1), z=Float(0, 1e-9), when={"y": {"x": Range(0.5, 0.5 + 1e-9)}}
+    ),
+    "wide": Space(x=Float(-1e300, 1e299), y=Float(1e-300, 1e300, log=True), z=Int(-(2**48), 2**48)),
+    "thin": Space(
+        {f"x{i}": Float(0, 1) for i in range(4)}, constraints=[Linear({f"x{i}": 1.0 for i in range(4)}, 1e-3)]
+    ),
+    "guess at the edge": Space(
+        x=Float(0, 1, guess=1.0, confidence=0.999), o=Order([1, 2], guess=1, confidence=0.0),
+        p=Permutation([1, 2, 3], guess=[3, 2, 1], confidence=0.9), s=Subset([1, 2], guess=[], confidence=0.9),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", methods())
+@pytest.mark.parametrize("kind", HARD)
+def test_hard_spaces_are_survived(name: str, kind: str) -> None:
+    problem = problem_of(HARD[kind], kinds_for(name)[0])
+    simulator = Simulator(make(name, problem), problem, objective, chaos=8).run(12)
+    least = 1 if name.startswith("grid") else min(12, problem.space.size)
+    assert len(simulator.ledger.trials) >= least
+
+
+def heavy(config: dict[str, Any], step: int) -> float:
+    """Noise without a mean, fixed by the configuration."""
+    seed = [int(1e9 * config["x"]), config["n"], step]
+    return float(np.random.default_rng(seed).standard_cauchy()) * 1e6
+
+
+OBJECTIVES = {
+    "two values": lambda c, s: float(c["x"] > 0.5),
+    "one feasible": lambda c, s: 1.0 if c["n"] == 4 and c["b"] else float("nan"),
+    "never a number": lambda c, s: float("nan"),
+    "heavy tails": heavy,
+    "wide": lambda c, s: float(c["x"] - 0.5) * 1e300,
+}
+
+
+@pytest.mark.parametrize("name", methods())
+@pytest.mark.parametrize("kind", OBJECTIVES)
+def test_hard_objectives_are_survived(name: str, kind: str) -> None:
+    problem = problem_of(FLAT, kinds_for(name)[0])
+
+    def measured(config: dict[str, Any], step: int) -> dict[str, float]:
+        return {"loss": OBJECTIVES[kind](config, step), "latency": 0.0}
+
+    simulator = Simulator(make(name, problem), problem, measured, chaos=8).run(14)
+    assert len(simulator.ledger.trials) >= 10
+
+
+LARGE = {
+    "500 parameters": Space({f"x{i}": Float(0, 1) for i in range(500)}),
+    "10,000 options": Space(c=Choice(list(range(10_000))), x=Float(0, 1)),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", methods())
+@pytest.mark.parametrize("kind", LARGE)
+def test_large_spaces_are_survived(name: str, kind: str) -> None:
+    problem = problem_of(LARGE[kind], kinds_for(name)[0])
+    try:
+        algorithm = make(name, problem)
+    except SpaceError as refusal:
+        pytest.skip(f"{name} refuses this space: {refusal}")
+    simulator = Simulator(algorithm, problem, objective, chaos=8).run(14)
+    assert len(simulator.ledger.trials) == 14
+
+
+@pytest.mark.parametrize("name", methods())
+def test_configurations_that_were_queued_twice_are_survived(name: str) -> None:
+    problem = problem_of(FINITE, kinds_for(name)[0])
+    simulator = Simulator(make(name, problem), problem, objective, workers=2, chaos=4)
+    for number in range(4):
+        simulator.append(Started(number, {"a": 1, "b": "v"}, None, None, by="queue"))
+        simulator.append(Ended(number, simulator.ledger.trials[number].token, "completed", {"loss": 1.0}, 9))
+    simulator.run(14)
+    rest = [t.config for t in simulator.ledger.trials[4:] if t.parent is None]
+    assert len({repr(c) for c in rest}) == len(rest) == 5
+    assert {"a": 1, "b": "v"} not in rest
 
 
 def test_unknown_names_and_options_are_refused_with_a_hint() -> None:
