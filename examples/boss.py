@@ -65,7 +65,7 @@ def fit(weights, teacher, x, y, rng, *, lr, momentum, weight_decay, batch, alpha
             share = np.exp(out - out.max(axis=1, keepdims=True))
             share /= share.sum(axis=1, keepdims=True)
             pull = share - np.eye(10)[y[rows]]
-            if teacher is not None:
+            if teacher is not None:  # 0.2 is the derivative of a mean square over ten outputs
                 pull = alpha * pull + (1 - alpha) * 0.2 * (out - logits(teacher, x[rows])[1])
             pull /= len(rows)
             back = (pull @ weights["w2"].T) * (hidden > 0)

@@ -36,7 +36,7 @@ from tunewright.models import perceptron
 from tunewright.models.acquisition import log_expected_improvement
 from tunewright.models.data import training_set
 from tunewright.models.design import design_row
-from tunewright.models.refit import Memo, hyper_of
+from tunewright.models.refit import Memo, hyper_of, tuning_size
 from tunewright.models.search import best_rows
 from tunewright.models.sources import Source, sources_of, tables, thinned
 from tunewright.numerics.distributions import normal_quantile
@@ -203,7 +203,10 @@ class Copula:
         scores = normal_scores(losses)
         mean, std = known(x)
         rest = (scores - mean) / std
-        hyper = hyper_of(state.memo, columns, x, rest, warped=True)
+        # Ranks of all trials change with each new one; those of the trials that are tuned on do not.
+        size = tuning_size(len(x))
+        first = (normal_scores(losses[:size]) - mean[:size]) / std[:size]
+        hyper = hyper_of(state.memo, columns, x[:size], first, warped=True)
         if len(x) > model.MAX_EXACT:
             keep = np.argsort(scores, kind="stable")[: model.MAX_EXACT]
             x, rest, mean, std = x[keep], rest[keep], mean[keep], std[keep]
