@@ -1,0 +1,144 @@
+"""One tool on one suite in one process: ``python -m benchmarks.duel --adapter NAME --suite S --seeds 0:10 ...``.
+
+Started by ``benchmarks.regret``, in the interpreter that has the tool. Writes, per task and seed, the regret after a
+few numbers of evaluations and the CPU time of asking and telling.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import math
+import pkgutil
+import sys
+import time
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import benchmarks.peers as peers
+from tunewright.bench import coco, functions, real, tables
+from tunewright.bench.simulate import Task
+
+AT = (5, 10, 15, 25, 35, 50, 75, 100, 150, 200)
+_FUNCTIONS = ("ackley", "levy", "rastrigin", "rosenbrock", "styblinski_tang")
+_HIGH = 5, 95
+
+
+def tasks(suite: str, quick: bool) -> list[Callable[[], Task]]:
+    """The tasks of a suite, made when called; a third of them when quick."""
+    if suite == "hpo":
+        found: list[Callable[[], Task]] = [lambda n=n: tables.point_task(n) for n in tables.POINTS]  # type: ignore[misc]
+    elif suite in ("bbob", "bbob10"):
+        d = 10 if suite == "bbob10" else 5
+        found = [lambda f=f: coco.bbob_task(f, d) for f in coco.BBOB]  # type: ignore[misc]
+    elif suite == "mixint":
+        found = [lambda f=f: coco.mixint_task(f, 10) for f in coco.MIXINT]  # type: ignore[misc]
+    elif suite == "real":
+        found = [lambda n=n: real.real_task(n) for n in real.REAL]  # type: ignore[misc]
+    elif suite == "highdim":
+        d, idle = _HIGH
+        found = [lambda n=n: functions.function_task(n, d, idle=idle) for n in _FUNCTIONS]  # type: ignore[misc]
+    elif suite == "functions":
+        found = [
+            lambda n=n: functions.function_task(n, functions.FUNCTIONS[n].d or 5) for n in functions.FUNCTIONS
+        ]  # type: ignore[misc]
+    else:
+        raise SystemExit(
+            f"A suite must be hpo, bbob, bbob10, mixint, real, highdim or functions; got {suite}."
+        )
+    return found[::3] if quick and len(found) > 3 else found
+
+
+def adapters() -> dict[str, tuple[Any, dict[str, Any], str]]:
+    """Every adapter whose tool can be imported here: its class, its settings, and the package with its version."""
+    found = {}
+    for module in pkgutil.iter_modules(peers.__path__):
+        if not module.name.endswith("_"):
+            continue
+        try:
+            loaded = importlib.import_module(f"benchmarks.peers.{module.name}")
+        except Exception:
+            continue
+        version = f"{loaded.VERSION} {metadata.version(loaded.VERSION)}"
+        found.update({name: (made, settings, version) for name, (made, settings) in loaded.ADAPTERS.items()})
+    return found
+
+
+def run(adapter: str, task: Task, seed: int, trials: int) -> dict[str, Any]:
+    """One study: regrets at ``AT``, CPU milliseconds per evaluation, and why it ended early if it did."""
+    made, settings, _ = adapters()[adapter]
+    began = time.process_time()
+    own = 0.0
+    best, curve, error = math.inf, [], ""
+    try:
+        tool = made(task.problem.space, seed, trials, 1, **settings)
+        for _ in range(trials):
+            handle, config = tool.ask()
+            before = time.process_time()
+            loss = float(task.curve(config)[0][-1])
+            own += time.process_time() - before
+            best = min(best, loss)
+            curve.append(best)
+            tool.tell(handle, [loss])
+    except StopIteration:
+        error = "exhausted"
+    except Exception as failure:
+        error = f"{type(failure).__name__}: {failure}"[:300]
+    spent = time.process_time() - began - own
+    last = curve[-1] if curve else task.usual
+    points = [
+        round(float(task.regret(curve[k - 1] if k <= len(curve) else last)), 6) for k in AT if k <= trials
+    ]
+    return {
+        "task": task.name,
+        "seed": seed,
+        "regret": points,
+        "ms": round(1000.0 * spent / max(1, len(curve)), 3),
+        "evaluations": len(curve),
+        "error": error,
+    }
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs and writes."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.duel")
+    parser.add_argument("--adapter", required=True)
+    parser.add_argument("--suite", required=True)
+    parser.add_argument("--seeds", default="0:10", help="first:last, last left out")
+    parser.add_argument("--trials", type=int, default=100)
+    parser.add_argument("--cap", type=float, default=1e9, help="CPU seconds after which no study is begun")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args(argv)
+    known = adapters()
+    if given.adapter not in known:
+        print(f"{given.adapter} is not installed here")
+        return 3
+    first, _, last = given.seeds.partition(":")
+    rows: list[dict[str, Any]] = []
+    began = time.process_time()
+    made = [t() for t in tasks(given.suite, given.quick)]
+    # Seeds outside, tasks inside: what a time cap cuts off are whole repetitions.
+    for seed in range(int(first), int(last)):
+        if time.process_time() - began > given.cap:
+            break
+        rows += [run(given.adapter, task, seed, given.trials) for task in made]
+    record = {
+        "adapter": given.adapter,
+        "suite": given.suite,
+        "trials": given.trials,
+        "at": [k for k in AT if k <= given.trials],
+        "version": known[given.adapter][2],
+        "python": sys.version.split()[0],
+        "rows": rows,
+    }
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    given.out.write_text(json.dumps(record) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
