@@ -97,6 +97,15 @@ ENTRIES: tuple[Method, ...] = (
         "With 20 to some hundred parameters, mixed ones included, and a few hundred trials.",
     ),
     Method(
+        "saas",
+        "tunewright.samplers.saas:Saas",
+        "sampler",
+        "bayesian",
+        "Eriksson and Jankowiak 2021, arXiv:2103.00049",
+        "Fits Gaussian processes whose prior says that most parameters have no effect.",
+        "With many parameters of which a few matter, and at most some hundred trials.",
+    ),
+    Method(
         "asha",
         "tunewright.schedulers.asha:Asha",
         "scheduler",
