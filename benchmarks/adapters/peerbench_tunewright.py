@@ -1,6 +1,6 @@
 """Tunewright for the peerbench regret harness.
 
-The harness loads this file as ``adapters.tunewright_ad`` from a copy of itself; see ``benchmarks.regret``.
+The harness loads this file as ``adapters.tunewright_ad`` from a copy of itself; see ``benchmarks.harness``.
 """
 
 from __future__ import annotations
