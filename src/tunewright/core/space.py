@@ -143,7 +143,9 @@ class Space:
         self.own = checked_constraints(forbidden, constraints)
         self.constraints = (*self.own, *(c for b in self._nested() for c in b.constraints))
         self._digest = ""
-        self._believed = tuple(e for e in self.entries if e.domain.guess is not None)
+        self._believed = tuple(
+            e for e in self.entries if e.domain.guess is not None and e.domain.confidence > 0.0
+        )
         self._groups = tuple(e for e in self.entries if isinstance(e.domain, Permutation | Subset))
         self._flat = not any(c.gates for c in columns)
         self._simple = self._flat and not self._groups

@@ -26,7 +26,7 @@ def log_belief(space: Space) -> LogPrior | None:
     """
     terms = []
     for entry in space.entries:
-        if entry.domain.guess is None:
+        if entry.domain.guess is None or not entry.domain.confidence:
             continue
         columns = space.columns[entry.where]
         centres = np.array([c.domain.coder()[0](c.domain.guess) for c in columns])

@@ -14,7 +14,7 @@ FloatArray = NDArray[np.float64]
 def design_row(problem: Problem, number: int, initial: int, rng: np.random.Generator) -> FloatArray:
     """Codes of start-up configuration ``number``, shape ``(d,)``: a scrambled Sobol point.
 
-    A draw from the prior once ``initial`` points are used up, in spaces with constraints, and where guesses are given.
+    A draw from the prior once ``initial`` points are used up, in spaces with constraints, and where guesses have weight.
 
     Args:
         problem: Its seed chooses the scrambling.
@@ -23,7 +23,7 @@ def design_row(problem: Problem, number: int, initial: int, rng: np.random.Gener
         rng: Source of randomness of the draws.
     """
     space = problem.space
-    believed = any(c.domain.guess is not None for c in space.columns)
+    believed = any(c.domain.guess is not None and c.domain.confidence > 0.0 for c in space.columns)
     if not space.d or space.constraints or believed or number >= initial:
         rows = space.sample(rng, 1)
     else:
