@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from tunewright.core.constraints import Range
-from tunewright.core.domains import Bool, Choice, Domain, Float, Int, Order
+from tunewright.core.domains import Bool, Choice, Domain, Float, Int, Order, Permutation, Scalar, Subset
 from tunewright.core.events import (
     Amended,
     Edited,
@@ -62,7 +62,15 @@ plain = st.one_of(
 options = st.lists(plain, min_size=1, max_size=6, unique_by=lambda v: (type(v).__name__, v))
 orders = options.map(Order)
 flat_choices = options.map(Choice)
-leaves: st.SearchStrategy[Domain] = st.one_of(floats(), ints(), orders, flat_choices, st.just(Bool()))
+leaves: st.SearchStrategy[Scalar] = st.one_of(floats(), ints(), orders, flat_choices, st.just(Bool()))
+permutations = options.map(Permutation)
+
+
+@st.composite
+def subsets(draw: st.DrawFn) -> Subset:
+    given = draw(options)
+    least = draw(st.integers(0, len(given)))
+    return Subset(given, least, draw(st.none() | st.integers(least, len(given))))
 
 
 @st.composite
@@ -95,14 +103,16 @@ def spaces(draw: st.DrawFn, depth: int = 2, prefix: str = "p") -> Space:
             }
             domains[name] = Choice(branches)
         else:
-            domains[name] = draw(st.one_of(leaves, believed()))
-        parents = [n for n in domains if n != name]
+            domains[name] = draw(st.one_of(leaves, leaves, believed(), permutations, subsets()))
+        parents = [n for n in domains if n != name and not isinstance(domains[n], Permutation)]
         if parents and draw(st.booleans()):
             parent = draw(st.sampled_from(parents))
             known = domains[parent]
             if isinstance(known, Float | Int):
                 when[name] = {parent: draw(ranges(known))}
-            else:
+            elif isinstance(known, Subset):
+                when[name] = {parent: draw(st.sampled_from(list(known.options)))}
+            elif not isinstance(known, Permutation):
                 chosen = st.sampled_from(list(known.options))
                 when[name] = {parent: draw(st.lists(chosen, min_size=1, max_size=3))}
     return Space(domains, when=when)

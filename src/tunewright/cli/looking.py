@@ -174,12 +174,16 @@ def _show_study(data: dict[str, Any], study: Study) -> None:
             "runs": shlex.join(run["argv"]) if run.get("argv") else run.get("function", ""),
             "trials": ", ".join(f"{n} {s.replace('_', ' ')}" for s, n in data["counts"].items())
             or "none yet",
-            "space": f"{study.space.d} {'parameter' if study.space.d == 1 else 'parameters'}"
+            "space": f"{len(study.space.entries)} {'parameter' if len(study.space.entries) == 1 else 'parameters'}"
             + (f", version {data['versions']}" if data["versions"] > 1 else ""),
         }
     )
     for entry in study.space.entries:
         click.echo(f"        {entry.path}: {describe(entry.domain)}")
+    if study.space.sampling == "chain":
+        click.echo(
+            "        constraints: hardly any draw meets them; configurations come from a chain of allowed ones"
+        )
     if best:
         click.echo(f"best     trial {best['number']}: {_values(best)}")
     for note in data["notes"]:

@@ -92,8 +92,8 @@ def run(
     tunewright run sweep.toml
 
     Placeholders: {lr:log 1e-5..1e-1}, {n:1..8}, {width:int log 16..512}, {p:0..1 step 0.1}, {opt:adam|sgd},
-    {b:order 16|32|64}, {flag:bool}; "= value" at the end is tried first. Metrics are read from standard output:
-    JSON lines, name=value or name: value. Scripts find TUNEWRIGHT_TRIAL and TUNEWRIGHT_CHECKPOINT_DIR in their
+    {b:order 16|32|64}, {flag:bool}, {o:permutation a|b|c}, {s:subset 1..2 a|b|c}; "= value" at the end is tried
+    first. Metrics are read from standard output: JSON lines, name=value or name: value. Scripts find TUNEWRIGHT_TRIAL and TUNEWRIGHT_CHECKPOINT_DIR in their
     environment.
     """
     from tunewright.cli.sweep import sweep_of

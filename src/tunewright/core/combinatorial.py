@@ -319,7 +319,7 @@ class Subset:
         """The parameter in words."""
         low, high = self.least, self.largest
         size = f"{low}" if low == high else f"{low} to {high}"
-        return f"{size} of {shown(self.options)} in this order"
+        return f"{size} of {shown(self.options)}"
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form."""

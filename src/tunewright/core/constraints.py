@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -201,3 +201,19 @@ def constraint_from_dict(data: Mapping[str, Any]) -> Constraint:
     raise SpaceError(
         f"A constraint needs a type out of linear, forbidden, predicate; got {kind!r}. Correct the type."
     )
+
+
+def check_guesses(constraints: Iterable[Constraint], guesses: Config) -> None:
+    """Refuses guesses that together break a constraint on parameters that all have one.
+
+    Raises:
+        SpaceError: Naming the guesses.
+    """
+    for constraint in constraints:
+        names = constraint.names
+        if names and all(n in guesses for n in names) and not constraint.holds(guesses):
+            got = {n: guesses[n] for n in names}
+            raise SpaceError(
+                f"Guesses must satisfy the constraints together; got {got!r:.200}, which break {constraint.to_dict()!r:.200}. "
+                f"Change a guess."
+            )

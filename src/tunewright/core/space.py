@@ -28,7 +28,7 @@ from tunewright.core.columns import (
     lay_out,
     layout_of,
 )
-from tunewright.core.constraints import Constraint, constraint_from_dict
+from tunewright.core.constraints import Constraint, check_guesses, constraint_from_dict
 from tunewright.core.domains import (
     Choice,
     Codes,
@@ -165,6 +165,7 @@ class Space:
     def _check_constraints(self) -> None:
         for constraint in self.own:
             check_names(constraint, self.entries)
+        check_guesses(self.own, self.defaults() if self.own else {})
         nests = [(first, b) for first, b in self._branches() if b.constraints]
         self._nests = tuple(nests)
         self._region = Region(self) if self.own else None
