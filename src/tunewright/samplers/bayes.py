@@ -114,7 +114,7 @@ class Bayes:
             else:
                 row, gain = self._model(state, x, losses, np.array(awaited), rng)
                 why = {"log_ei": round(gain, 3)}
-            taken = np.concatenate((history.codes, np.reshape(awaited, (-1, space.d))))
+            taken = np.concatenate((history.codes, np.reshape(awaited, (len(awaited), space.d))))
             new = first_new(space, taken, row[None], rng)
             if new is None:
                 break

@@ -152,7 +152,7 @@ class Copula:
             else:
                 rows, value = self._improve(state, prior, x, losses, awaited, rng)
                 why = {"log_ei": round(value, 3)}
-            taken = np.concatenate((history.codes, np.reshape(awaited, (-1, space.d))))
+            taken = np.concatenate((history.codes, np.reshape(awaited, (len(awaited), space.d))))
             new = first_new(space, taken, rows[:50], rng)
             if new is None:
                 break

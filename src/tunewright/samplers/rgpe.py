@@ -162,7 +162,7 @@ class Rgpe:
                 why = {"source": float(which)}
             else:
                 rows, why = self._improve(state, base, x, losses, awaited, rng)
-            taken = np.concatenate((history.codes, np.reshape(awaited, (-1, space.d))))
+            taken = np.concatenate((history.codes, np.reshape(awaited, (len(awaited), space.d))))
             new = first_new(space, taken, rows[:50], rng)
             if new is None:
                 break

@@ -105,7 +105,7 @@ class Saas:
                 why = {"design": float(number)}
             else:
                 row, why = self._improve(state, x, losses, np.array(awaited), rng)
-            taken = np.concatenate((history.codes, np.reshape(awaited, (-1, space.d))))
+            taken = np.concatenate((history.codes, np.reshape(awaited, (len(awaited), space.d))))
             new = first_new(space, taken, row[None], rng)
             if new is None:
                 break

@@ -189,7 +189,7 @@ class Turbo:
                 memo = state.memo.setdefault(which, {})
                 rows = self._draw(space, region, memo, x, losses, np.array(awaited), rng)
                 why = {"edge": region.edge, "region": float(which)}
-            taken = np.concatenate((history.codes, np.reshape(awaited, (-1, space.d))))
+            taken = np.concatenate((history.codes, np.reshape(awaited, (len(awaited), space.d))))
             new = first_new(space, taken, rows, rng)
             if new is None:
                 break
