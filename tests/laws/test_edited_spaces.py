@@ -10,7 +10,7 @@ import pytest
 
 from tunewright.core.algorithm import Start, generator
 from tunewright.core.constraints import Linear
-from tunewright.core.domains import Bool, Choice, Float, Int
+from tunewright.core.domains import Bool, Choice, Float, Int, Permutation, Subset
 from tunewright.core.events import Amended, Edited, decode_event, encode_event
 from tunewright.core.problem import Fidelity, Objective, Problem
 from tunewright.core.space import Space
@@ -35,6 +35,7 @@ EDITS = {
         constraints=[small, Linear({"x": 1.0, "y": 1.0}, 1.2)],
     ),
     "shorter": Space({"x": Float(0, 1)}, constraints=[small]),
+    "combined": Space(x=Float(0, 1), order=Permutation([1, 2, 3]), extras=Subset(["u", "v"], least=1)),
     "another": Space({"z": Float(0, 1), "m": Choice(["u", "v"])}),
 }
 

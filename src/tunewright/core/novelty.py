@@ -39,7 +39,7 @@ def first_new(space: Space, taken: Codes, rows: Codes, rng: np.random.Generator)
         Codes, shape ``(d,)``; None when every configuration was tried, which ends the search.
     """
     luck = np.empty((0, space.d)) if len(rows) and not is_finite(space) else space.sample(rng, _DRAWS)
-    ordered = np.concatenate((rows.reshape(-1, space.d), luck))
+    ordered = np.concatenate((rows, luck))
     if not is_finite(space):
         first: Codes = ordered[0]
         return first

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tunewright.core.domains import Bool, Choice, Domain, Float, Int, Order
+from tunewright.core.domains import Bool, Choice, Domain, Float, Int, Order, Permutation, Subset
 from tunewright.core.space import Space
 from tunewright.errors import ConfigError, SpaceError
 from tunewright.run.template import (
@@ -127,3 +127,21 @@ def test_unknown_placeholders_are_named() -> None:
     check_names(["t", "{lr}", "{trial}", "{seed}", "{checkpoint_dir}", "{{any}}"], Space(lr=Float(0, 1)))
     with pytest.raises(ConfigError, match="Did you mean 'layers'"):
         check_names(["t", "{layer}"], Space(layers=Int(1, 2)))
+
+
+def test_orders_and_selections_have_a_short_notation():
+    assert declared("o", "permutation a|b|c = c|a|b") == Permutation(
+        ["a", "b", "c"], guess=["c", "a", "b"], confidence=0.0
+    )
+    assert declared("s", "subset 1..2 1|2|3") == Subset([1, 2, 3], 1, 2)
+    assert declared("s", "subset x|y =") == Subset(["x", "y"], guess=[], confidence=0.0)
+    assert domain_of("s", {"subset": ["x", "y"], "least": 1, "default": ["y"]}) == Subset(
+        ["x", "y"], 1, guess=["y"], confidence=0.0
+    )
+    assert domain_of("o", {"permutation": [1, 2]}) == Permutation([1, 2])
+    with pytest.raises(SpaceError, match="does not take"):
+        domain_of("o", {"permutation": [1, 2], "least": 1})
+
+
+def test_lists_reach_a_command_as_json():
+    assert fill(["run", "{o}", "--s={s}"], {"o": ["a", "b"], "s": []}) == ["run", '["a", "b"]', "--s=[]"]
