@@ -35,7 +35,10 @@ EDITS = {
         constraints=[small, Linear({"x": 1.0, "y": 1.0}, 1.2)],
     ),
     "shorter": Space({"x": Float(0, 1)}, constraints=[small]),
-    "combined": Space(x=Float(0, 1), order=Permutation([1, 2, 3]), extras=Subset(["u", "v"], least=1)),
+    "combined": Space(
+        {"x": Float(0, 1), "order": Permutation([1, 2, 3]), "extras": Subset(["u", "v"], least=1)},
+        constraints=[small],
+    ),
     "another": Space({"z": Float(0, 1), "m": Choice(["u", "v"])}),
 }
 
