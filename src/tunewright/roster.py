@@ -106,6 +106,15 @@ ENTRIES: tuple[Method, ...] = (
         "With many parameters of which a few matter, and at most some hundred trials.",
     ),
     Method(
+        "config",
+        "tunewright.samplers.config:Config",
+        "sampler",
+        "bayesian",
+        "Xu et al. 2023, arXiv:2211.00162",
+        "Minimises an optimistic bound within optimistic limits, and stops when even these cannot be met.",
+        "With tight outcome limits, when it matters whether they can be met at all.",
+    ),
+    Method(
         "asha",
         "tunewright.schedulers.asha:Asha",
         "scheduler",

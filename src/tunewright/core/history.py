@@ -23,7 +23,18 @@ class History:
         n: Number of trials, ``n``.
     """
 
-    __slots__ = ("_codes", "_configs", "_costs", "_losses", "_status", "_steps", "_violation", "n", "problem")
+    __slots__ = (
+        "_codes",
+        "_configs",
+        "_costs",
+        "_losses",
+        "_margins",
+        "_status",
+        "_steps",
+        "_violation",
+        "n",
+        "problem",
+    )
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
@@ -35,6 +46,7 @@ class History:
         self._status = np.zeros(16, dtype=np.int8)
         self._costs = np.empty(16)
         self._violation = np.empty(16)
+        self._margins = np.empty((16, len(problem.limits)))
 
     @property
     def codes(self) -> Codes:
@@ -71,6 +83,11 @@ class History:
     def violation(self) -> NDArray[np.float64]:
         """How far each trial exceeds the outcome limits, 0 where it meets them, shape ``(n,)``."""
         return self._violation[: self.n]
+
+    @property
+    def margins(self) -> NDArray[np.float64]:
+        """Each limited metric minus its limit, NaN where it is not known, shape ``(n, number of limits)``."""
+        return self._margins[: self.n]
 
     @property
     def configs(self) -> list[dict[str, Any]]:
@@ -125,6 +142,7 @@ class History:
         self._status[i] = RUNNING
         self._costs[i] = np.nan
         self._violation[i] = 0.0
+        self._margins[i] = np.nan
 
     def _measure(self, trial: int, metrics: dict[str, float], step: int) -> None:
         losses = self.problem.losses(metrics)
@@ -133,6 +151,9 @@ class History:
             self._steps[trial] = step
             if self.problem.limits:
                 self._violation[trial] = self.problem.violation(metrics)
+                self._margins[trial] = [
+                    metrics.get(limit.name, np.nan) - limit.upper for limit in self.problem.limits
+                ]
 
     def _project(self, config: dict[str, Any]) -> Codes:
         space = self.problem.space
@@ -150,7 +171,7 @@ class History:
             codes[i] = self._project(config)
 
     def _grow(self) -> None:
-        for name in ("_codes", "_losses", "_steps", "_status", "_costs", "_violation"):
+        for name in ("_codes", "_losses", "_steps", "_status", "_costs", "_violation", "_margins"):
             old = getattr(self, name)
             new = np.empty((2 * len(old), *old.shape[1:]), dtype=old.dtype)
             new[: len(old)] = old

@@ -130,3 +130,22 @@ def test_algorithms_are_named_by_their_class() -> None:
 
     assert describe(Random()) == "random"
     assert describe(Outer()) == "outer(random)"
+
+
+def test_margins_are_kept_for_every_limit() -> None:
+    limits = (Limit("latency", 2.0), Limit("memory", 10.0))
+    problem = Problem(SPACE, limits=limits)
+    events: list[Event] = []
+    for i in range(20):
+        events.append(Started(i, {"x": 0.5, "n": 1, "c": "a"}))
+    events += [
+        Ended(0, 0, "completed", {"loss": 1.0, "latency": 1.5, "memory": 12.0}),
+        Ended(17, 0, "completed", {"loss": 1.0, "latency": 3.0}),
+        Ended(18, 0, "failed", error="x"),
+    ]
+    history = told(problem, events)
+    assert history.margins.shape == (20, 2)
+    assert history.margins[0].tolist() == [-0.5, 2.0]
+    assert history.margins[17, 0] == 1.0
+    assert np.isnan(history.margins[17, 1])
+    assert np.isnan(history.margins[[1, 18]]).all()
