@@ -14,7 +14,7 @@ mutations, steps to neighbours in discrete columns, and ascent by gradient in th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ Repair = Callable[[FloatArray], FloatArray]
 LogPrior = Callable[[FloatArray], FloatArray]
 
 _CLIMBERS = 4
+_OPTIONS = 64
 _STEPS = 15
 _ROUNDS = 3
 _MUTANTS = 80
@@ -116,7 +117,7 @@ def mutations(
 def neighbours(
     row: FloatArray, levels: IntArray, categorical: BoolArray, rng: np.random.Generator
 ) -> FloatArray:
-    """Rows that differ from ``row`` in one active discrete column: other choices, or one level up or down.
+    """Rows that differ from ``row`` in one active discrete column: other choices (64 of many), or one level up or down.
 
     Args:
         row: Codes, shape ``(d,)``.
@@ -132,7 +133,9 @@ def neighbours(
     for j in np.flatnonzero((levels > 0) & ~np.isnan(row)):
         k = int(levels[j])
         here = min(int(row[j] * k), k - 1)
-        others = range(k) if categorical[j] else (here - 1, here + 1)
+        others: Iterable[int] = (here - 1, here + 1)
+        if categorical[j]:
+            others = range(k) if k <= _OPTIONS else rng.choice(k, _OPTIONS, replace=False).tolist()
         for level in others:
             if level != here and 0 <= level < k:
                 other = filled.copy()
