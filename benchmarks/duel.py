@@ -62,9 +62,16 @@ def adapters() -> dict[str, tuple[Any, dict[str, Any], str]]:
             loaded = importlib.import_module(f"benchmarks.peers.{module.name}")
         except Exception:
             continue
-        version = f"{loaded.VERSION} {metadata.version(loaded.VERSION)}"
+        version = f"{loaded.VERSION} {_version(loaded.VERSION)}"
         found.update({name: (made, settings, version) for name, (made, settings) in loaded.ADAPTERS.items()})
     return found
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "(source tree)"
 
 
 def run(adapter: str, task: Task, seed: int, trials: int) -> dict[str, Any]:
