@@ -25,6 +25,7 @@ from tunewright.core.events import (
     Started,
 )
 from tunewright.core.problem import Problem
+from tunewright.core.replicates import Pools, original_of
 from tunewright.core.space import Space
 
 Status = Literal[
@@ -182,13 +183,16 @@ class Ledger:
         decisions: Number of decisions in the log.
         cursor: Position of the last folded record.
         counts: Number of trials by status.
-        best: The completed trial with the lowest loss that meets the limits, for one objective.
+        best: The completed trial with the lowest loss that meets the limits, for one objective; with replicates, the
+            first trial of the configuration with the lowest mean among those with the most results.
         notes: Events of kind ``noted``, with their position.
         failed_in_a_row: Failures since the last trial that ended well.
     """
 
     __slots__ = (
         "_best_key",
+        "_pools",
+        "_replicated",
         "best",
         "counts",
         "cursor",
@@ -219,6 +223,8 @@ class Ledger:
         self.notes: list[tuple[int, Noted]] = []
         self.failed_in_a_row = 0
         self._best_key = (math.inf, math.inf)
+        self._replicated = False
+        self._pools: Pools | None = None
 
     def fold(self, records: Iterable[Record]) -> None:
         """Takes in records that follow directly on what was folded before."""
@@ -253,6 +259,7 @@ class Ledger:
         trial = Trial(event, record.seq, record.at, record.worker)
         trial.until = self._until(event.until)
         self.trials.append(trial)
+        self._replicated = self._replicated or original_of(event) is not None
         self.running[event.trial] = trial
         self.decisions += 1
         self.counts["running"] = self.counts.get("running", 0) + 1
@@ -293,6 +300,9 @@ class Ledger:
 
     def crown(self, trial: Trial) -> None:
         """Makes a completed trial the best one if it beats the present best."""
+        if self._replicated:
+            self._pool(trial)
+            return
         metrics = trial.end.metrics if trial.end is not None else None
         losses = self.problem.losses(metrics) if metrics is not None else None
         if losses is not None and metrics is not None:
@@ -300,10 +310,22 @@ class Ledger:
             if self.best is None or key < self._best_key:
                 self.best, self._best_key = trial, key
 
+    def _pool(self, trial: Trial) -> None:
+        """Once there are replicates, means are compared; the first one has the earlier results counted again."""
+        if self._pools is not None:
+            self._pools.add(trial)
+        else:
+            self._pools = Pools(self.problem)
+            for other in self.trials:
+                if other.status == "completed":
+                    self._pools.add(other)
+        self.best = None if self._pools.best is None else self.trials[self._pools.best]
+
     def restore(self, trial: Trial) -> None:
         """Puts back a trial from a snapshot, in order of number."""
         assert trial.id == len(self.trials)
         self.trials.append(trial)
+        self._replicated = self._replicated or original_of(trial.start) is not None
         self.counts[trial.status] = self.counts.get(trial.status, 0) + 1
         if trial.status == "running":
             self.running[trial.id] = trial

@@ -16,6 +16,7 @@ from tunewright.core.algorithm import generator
 from tunewright.core.domains import Permutation, Subset, domain_from_dict
 from tunewright.core.events import Amended, Cause, Ended, Event, Interrupted, Paused, Reported, Saved
 from tunewright.core.recorder import grow, infer
+from tunewright.core.replicates import original_of, seed_of
 from tunewright.core.trial import FAILURES, Trial
 from tunewright.errors import CheckpointError, LeaseLost, SpaceError, StoreError, TooManyFailures
 from tunewright.run.executor import Executor, InProcess
@@ -184,7 +185,8 @@ class Driver:
         session = self.session
         problem = session.ledger.problem
         checkpoint, step = (trial.checkpoint[1], trial.checkpoint[0]) if trial.checkpoint else (None, 0)
-        if checkpoint is None and trial.parent is not None:
+        # A replicate names its original at step 0: it has the same parameters and starts from scratch.
+        if checkpoint is None and trial.parent is not None and original_of(trial.start) is None:
             donor = session.ledger.trials[trial.parent[0]]
             # It counts from the step that its parent is named at, whatever the checkpoint has seen.
             checkpoint, step = (donor.checkpoint[1], trial.parent[1]) if donor.checkpoint else (None, 0)
@@ -202,7 +204,7 @@ class Driver:
             until=trial.until if trial.until is not None else high,
             high=high,
             checkpoint=checkpoint,
-            seed=int(generator(problem.seed, trial.id, 3).integers(2**31)),
+            seed=seed_of(problem.seed, trial.id, trial.start.why),
             attempt=trial.attempts,
             teacher=self._teacher(trial),
         )
