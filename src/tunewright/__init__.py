@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tunewright import transfer
+    from tunewright.confirming import confirm, confirmed
+    from tunewright.core.combinatorial import Permutation, Subset
     from tunewright.core.constraints import Forbidden, Linear, Range
     from tunewright.core.declare import log, one_of, space_of
-    from tunewright.core.combinatorial import Permutation, Subset
     from tunewright.core.domains import Bool, Choice, Float, Int, Order
     from tunewright.core.problem import Fidelity, Objective, Problem
     from tunewright.core.space import Space
@@ -45,6 +46,8 @@ _WHERE = {
     "Subset": "tunewright.core.combinatorial",
     "Trial": "tunewright.core.trial",
     "TunewrightError": "tunewright.errors",
+    "confirm": "tunewright.confirming",
+    "confirmed": "tunewright.confirming",
     "log": "tunewright.core.declare",
     "one_of": "tunewright.core.declare",
     "space_of": "tunewright.core.declare",
@@ -74,6 +77,8 @@ __all__ = [
     "Subset",
     "Trial",
     "TunewrightError",
+    "confirm",
+    "confirmed",
     "log",
     "one_of",
     "space_of",

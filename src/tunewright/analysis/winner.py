@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tunewright.core.problem import Problem
+from tunewright.core.replicates import pools_of
 from tunewright.core.trial import Trial
 from tunewright.errors import ConfigError
 from tunewright.numerics.statistics import bootstrap_interval
@@ -111,6 +112,8 @@ class Verdict:
 def candidates(study: Finished, top: int = 3) -> list[Trial]:
     """The best trials, those trained longest first, then by loss; different configurations only.
 
+    The loss of a configuration that was measured several times is its mean.
+
     Args:
         study: A study with one objective.
         top: How many at most.
@@ -122,15 +125,18 @@ def candidates(study: Finished, top: int = 3) -> list[Trial]:
     if problem.m > 1:
         raise ConfigError(f"Re-evaluation needs one objective; got {problem.m}. Look at study.pareto.")
     ranked: list[tuple[float, float, float, int]] = []
+    means = {p.trial: p.mean for p in pools_of(study.trials, problem)}
     for trial in study.trials:
         losses = problem.losses(trial.metrics)
         if losses is not None and trial.status in ("completed", "paused", "stopped", "waiting"):
             done = trial.status == "completed"
+            if done and trial.id not in means:
+                continue
             ranked.append(
                 (
                     problem.violation(trial.metrics),
                     0.0 if done else 1.0 / (1 + trial.step),
-                    losses[0],
+                    means.get(trial.id, losses[0]),
                     trial.id,
                 )
             )
