@@ -26,9 +26,11 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "show": ("looking", "Show a study, or one of its trials, in full."),
         "best": ("looking", "Show the best trial, also as a command line."),
         "trials": ("looking", "List the trials of a study."),
+        "confirm": ("confirming", "Train the best few again on fresh seeds and say which is best."),
         "compare": ("looking", "Put two studies side by side."),
         "importance": ("drawing", "Rank the parameters by how much they matter."),
         "plot": ("drawing", "Draw a chart of a study into a file."),
+        "report": ("confirming", "Write a study as one HTML page."),
         "export": ("drawing", "Write the trials to a file."),
     },
     "Check": {

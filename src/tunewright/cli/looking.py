@@ -248,14 +248,15 @@ def best(study: str | None, form: str, storage: str | None, as_json: bool) -> No
 
     with open_study(study, storage) as opened:
         front = opened.pareto if opened.problem.m > 1 else []
-        trial = front[0] if front else opened.best if opened.problem.m == 1 else None
+        trial = front[0] if front else outcome.to_use(opened)
         if trial is None:
             raise ConfigError(
                 f"best needs a trial with a result; '{opened.name}' has none yet. Run it first."
             )
         use = outcome.usage(opened, trial)
         if as_json:
-            emit({**as_dict(trial), "use": use, "front": [as_dict(t) for t in front] or None})
+            known = outcome.truth(opened)
+            emit({**as_dict(trial), "use": use, "front": [as_dict(t) for t in front] or None, "truth": known})
         elif form == "command":
             click.echo(use)
         elif form == "params":
@@ -271,6 +272,8 @@ def best(study: str | None, form: str, storage: str | None, as_json: bool) -> No
                 "params": pairs(trial.params),
             }
             lines({**shown, "use": use})
+            for sentence in outcome.truth(opened):
+                click.echo(sentence)
 
 
 @click.command()

@@ -29,6 +29,47 @@ def best_of(study: Study) -> Trial | None:
         return None
 
 
+def to_use(study: Study) -> Trial | None:
+    """The trial to use: the one that was confirmed since the last trial ended, else the best."""
+    from tunewright.confirming import confirmed
+
+    found = confirmed(study)
+    if found is not None and found.size == len(study.trials):
+        return study.trials[found.winner]
+    return best_of(study)
+
+
+def truth(study: Study) -> list[str]:
+    """What is known about the best beyond its own result: its mean over seeds, and what confirm found."""
+    from tunewright.analysis.confirmation import worth
+    from tunewright.analysis.progress import number
+    from tunewright.confirming import confirmed
+    from tunewright.core.replicates import pools_of
+
+    found = confirmed(study)
+    if found is not None:
+        newer = len(study.trials) - found.size
+        late = [f"{newer} trials were begun since; confirm again to count them in."] if newer else []
+        return [*found.sentences(), *late]
+    best = best_of(study)
+    if best is None or study.problem.m > 1:
+        return []
+    out, sign = [], study.problem.objectives[0].sign
+    pool = next((p for p in pools_of(study.trials, study.problem) if p.trial == best.id), None)
+    if pool is not None and pool.count > 1:
+        out.append(
+            f"Its mean over {pool.count} seeds is {number(sign * pool.mean)} ± {number(pool.error)} (standard error)."
+        )
+    search = worth(study)
+    if search is not None:
+        mean, ends = sign * search[1].mean, sorted((sign * search[1].low, sign * search[1].high))
+        out.append(
+            f"The lowest mean of all, {number(sign * search[0])}, is the best of {search[2]} and so looks better than it "
+            f"is: corrected, it is worth {number(mean)} [{number(ends[0])}, {number(ends[1])}]."
+        )
+    return out
+
+
 def usage(study: Study, trial: Trial) -> str:
     """How to train with the parameters of a trial: a command line, or a call."""
     from tunewright.run.template import fill

@@ -101,7 +101,7 @@ def run(
 
     sweep = sweep_of(words, given)
     _check(sweep.limits, require)
-    train, executor = _training(sweep)
+    train, executor = training(sweep)
     if transfer_from:
         _transfer(sweep, transfer_from)
     declared: Any = sweep.space if sweep.space is not None else _declaring(sweep, train)
@@ -158,11 +158,11 @@ def resume(
         sweep = Sweep(opened.name, note.get("argv", []), note.get("function", ""), storage=storage)
         sweep.limits = {**note.get("limits", {}), **told}
         _check(sweep.limits, require)
-        train, executor = _training(sweep)
+        train, executor = training(sweep)
         return _go(opened, train, executor, sweep, as_json, progress, require)
 
 
-def _training(sweep: Sweep) -> tuple[Callable[..., Any], Executor | None]:
+def training(sweep: Sweep) -> tuple[Callable[..., Any], Executor | None]:
     """The training function, and for a command the workers that run it."""
     from tunewright.cli.sweep import load_function
 
