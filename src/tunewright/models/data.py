@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -55,3 +57,53 @@ def training_set(history: History, rng: np.random.Generator) -> tuple[FloatArray
         losses[broken] = worst
     losses[~good] = worst
     return history.codes[rows], losses
+
+
+class Pooled(NamedTuple):
+    """One row per configuration.
+
+    Attributes:
+        rows: Codes, NaN where inactive, shape ``(k, d)``, in order of the first trial of each.
+        losses: Mean loss of its trials, shape ``(k,)``.
+        counts: Number of its trials, shape ``(k,)``; ``1 / counts`` are the weights that ``models.gp`` takes.
+        errors: Standard error of each mean, NaN for a single trial, shape ``(k,)``.
+    """
+
+    rows: FloatArray
+    losses: FloatArray
+    counts: FloatArray
+    errors: FloatArray
+
+
+def pool(x: FloatArray, losses: FloatArray) -> Pooled:
+    """Trials of one configuration as one observation.
+
+    Args:
+        x: Rows of codes, NaN where inactive, shape ``(n, d)``.
+        losses: A finite loss each, shape ``(n,)``.
+    """
+    n = len(x)
+    if n == 0:
+        return Pooled(x, losses, np.empty(0), np.empty(0))
+    _, first, group = np.unique(np.nan_to_num(x, nan=-1.0), axis=0, return_index=True, return_inverse=True)
+    group = group.reshape(-1)
+    if len(first) == n:
+        return Pooled(x, losses, np.ones(n), np.full(n, np.nan))
+    order = np.argsort(first)
+    place = np.empty(len(first), dtype=np.int64)
+    place[order] = np.arange(len(first))
+    group, first = place[group], first[order]
+    counts = np.bincount(group).astype(np.float64)
+    # Differences from one of its own losses keep a mean of equal losses exact.
+    base = losses[first]
+    means = base + np.bincount(group, losses - base[group]) / counts
+    squares = np.bincount(group, (losses - means[group]) ** 2)
+    errors = np.full(len(first), np.nan)
+    several = counts > 1
+    errors[several] = np.sqrt(squares[several] / (counts[several] - 1) / counts[several])
+    return Pooled(x[first], means, counts, errors)
+
+
+def pooled(history: History, rng: np.random.Generator) -> Pooled:
+    """The training set with the trials of each configuration as one observation."""
+    return pool(*training_set(history, rng))
