@@ -133,6 +133,15 @@ ENTRIES: tuple[Method, ...] = (
         "When results come long after their trials began, and the number of trials is known.",
     ),
     Method(
+        "cmaes",
+        "tunewright.samplers.cmaes:Cmaes",
+        "sampler",
+        "evolutionary",
+        "Hamano et al. 2022, arXiv:2205.13482; Hansen 2016, arXiv:1604.00772",
+        "Adapts a normal distribution, with a margin for levels and options, to the best of each generation.",
+        "With some hundred trials, many workers, and parameters that depend on each other.",
+    ),
+    Method(
         "asha",
         "tunewright.schedulers.asha:Asha",
         "scheduler",
