@@ -15,10 +15,10 @@ from tunewright.analysis.confirmation import TOPIC, Confirmation, confirmation
 from tunewright.analysis.winner import candidates
 from tunewright.core.replicates import fresh_seeds, seed_of
 from tunewright.core.trial import Trial
-from tunewright.core.units import whole
 from tunewright.errors import ConfigError
-from tunewright.run.executor import Executor, InProcess
+from tunewright.run.executor import Executor
 from tunewright.run.messages import Answer, Finish, FromWorker, Segment
+from tunewright.run.placing import executor_for
 from tunewright.run.target import EntryReached, in_worker
 from tunewright.study import Study
 
@@ -57,7 +57,6 @@ def confirm(
     """
     if in_worker():
         raise EntryReached
-    whole("workers", workers)
     if seeds < 2 or top < 1 or not 0.5 <= level < 1.0:
         raise ConfigError(
             f"confirm needs top >= 1, seeds >= 2 and 0.5 <= level < 1; got top={top}, seeds={seeds}, level={level}."
@@ -67,11 +66,7 @@ def confirm(
             raise ConfigError(
                 "confirm needs the training function; got none. Pass the one that the study ran."
             )
-        executor = InProcess(train)
-        if workers > 1:
-            from tunewright.run.processes import Limits, Processes
-
-            executor = Processes(train, workers, Limits())
+        executor = executor_for(train, workers)
     root = study.problem.seed
     fresh = fresh_seeds(root, seeds, (seed_of(root, t.id, t.start.why) for t in study.trials))
     chosen = candidates(study, top)

@@ -22,8 +22,9 @@ from tunewright.core.values import returned, split
 from tunewright.errors import ConfigError, TunewrightError
 from tunewright.opening import Request, check_name, fidelity, objectives, open_study
 from tunewright.run.driver import Budget, Driver, Summary, Watch, watch_all
-from tunewright.run.executor import Executor, InProcess
+from tunewright.run.executor import Executor
 from tunewright.run.heart import Heart
+from tunewright.run.placing import executor_for
 from tunewright.run.replay import Replay, replay
 from tunewright.run.session import Policy, Session
 from tunewright.run.target import EntryReached, in_worker
@@ -158,6 +159,7 @@ class Study:
         timeout: float | str | None = None,
         workers: int = 1,
         target: float | None = None,
+        stop_when: str | None = None,
         trial_timeout: float | str | None = None,
         memory: int | str | None = None,
         devices: Sequence[str | int] = (),
@@ -177,6 +179,7 @@ class Study:
             timeout: Wall time of this run, in seconds or as ``"10min"``.
             workers: Worker processes; with 1 and no other limits, trials run in this process.
             target: Stop when the objective is this good.
+            stop_when: Stop when little is left to gain: ``"regret<0.01"``, or ``"regret<noise"``; see ``tunewright.ending``.
             trial_timeout: Wall time of one trial's segment.
             memory: Resident memory of one trial, in bytes or as ``"2GiB"``.
             devices: GPUs to share out over the workers.
@@ -196,10 +199,10 @@ class Study:
         """
         if in_worker():
             raise EntryReached
-        budget = self._budget(trials, timeout, target, trial_timeout, failures, grace)
+        budget = self._budget(trials, timeout, target, trial_timeout, failures, grace, stop_when)
         self._prepare(train)
         if executor is None:
-            executor = _executor(train, workers, budget.trial_timeout, size(memory), devices, fresh)
+            executor = executor_for(train, workers, budget.trial_timeout, size(memory), devices, fresh)
         display = _display(progress, self._session, budget)
         driver = Driver(self._session, executor, budget, watch_all(display, watch))
         try:
@@ -222,7 +225,16 @@ class Study:
 
         if not inspect.iscoroutinefunction(train):
             return await asyncio.to_thread(self.run, train, workers=workers, **limits)
-        unknown = set(limits) - {"trials", "timeout", "target", "trial_timeout", "failures", "grace", "watch"}
+        unknown = set(limits) - {
+            "trials",
+            "timeout",
+            "target",
+            "trial_timeout",
+            "failures",
+            "grace",
+            "watch",
+            "stop_when",
+        }
         if unknown:
             raise ConfigError(
                 f"Coroutines share this process, so {', '.join(sorted(unknown))} cannot be set for them. Leave it out."
@@ -242,10 +254,12 @@ class Study:
         trial_timeout: float | str | None = None,
         failures: int | Literal["auto"] | None = "auto",
         grace: float | str = 10.0,
+        stop_when: str | None = None,
     ) -> Budget:
+        stop = None if stop_when is None else _rule(stop_when)
         loss = None if target is None else target * self._session.ledger.problem.objectives[0].sign
         return Budget(
-            whole("trials", trials), seconds(timeout), loss, seconds(trial_timeout), failures, seconds(grace) or 0.0
+            whole("trials", trials), seconds(timeout), loss, seconds(trial_timeout), failures, seconds(grace) or 0.0, stop
         )  # fmt: skip
 
     def _prepare(self, train: Callable[..., Any]) -> None:
@@ -555,22 +569,10 @@ class Study:
         return f"Study({self.name!r}, {self.method}, {self.counts})"
 
 
-def _executor(
-    train: Callable[..., Any],
-    workers: int,
-    trial_timeout: float | None,
-    memory: int | None,
-    devices: Sequence[str | int],
-    fresh: bool | None,
-) -> Executor:
-    """This process when that can do what was asked for, else worker processes."""
-    whole("workers", workers)
-    if workers == 1 and trial_timeout is None and memory is None and not devices and not fresh:
-        return InProcess(train)
-    from tunewright.run.processes import Limits, Processes
+def _rule(words: str) -> Callable[[Session], bool]:
+    from tunewright.ending import RegretRule
 
-    limits = Limits(memory, tuple(str(d) for d in devices), bool(devices) if fresh is None else fresh)
-    return Processes(train, workers, limits)
+    return RegretRule(words)
 
 
 def _display(mode: str, session: Session, budget: Budget) -> Any:

@@ -95,13 +95,17 @@ def report(study: str | None, output: Path | None, storage: str | None, as_json:
     from tunewright.analysis.report import Section, html
     from tunewright.cli.outcome import truth
     from tunewright.confirming import confirmed
+    from tunewright.ending import reason
 
     with open_study(study, storage) as opened:
+        why = reason(opened.session)
         path = output or Path(f"{opened.name.replace('/', '-')}.html")
         found, lines = confirmed(opened), truth(opened)
         head, rows = shown(found) if found is not None else ((), [])
         text = tuple(tuple(number(c) for c in row) for row in rows)
         sections = [Section("The winner", tuple(lines), head, text)] if lines else []
+        if why:
+            sections.append(Section("Why it ended", (f"Stopped by rule {why}.",)))
         try:
             path.write_text(html(opened, sections), encoding="utf-8")
         except OSError as error:

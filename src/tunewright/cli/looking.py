@@ -146,7 +146,9 @@ def show(study: str | None, number: int | None, storage: str | None, as_json: bo
             "versions": len(opened.session.ledger.spaces),
             "run": command_of(opened),
             "notes": [
-                {"position": seq, **n.data} for seq, n in opened.session.ledger.notes if n.topic == "note"
+                {"position": seq, **n.data}
+                for seq, n in opened.session.ledger.notes
+                if n.topic in ("note", "stopped")
             ],
         }
         if as_json:

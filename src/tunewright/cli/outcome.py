@@ -170,6 +170,7 @@ _WHY = {
     "target": "the target is reached",
     "finished": "the method has nothing more to try",
     "interrupted": "interrupted; everything is saved, and the same command continues",
+    "regret": "little is left to gain",
     "cost": "the cost is used up",
     "failures": "too many failures",
 }
@@ -178,12 +179,15 @@ _WHY = {
 def conclude(study: Study, summary: Summary, where: str) -> None:
     """Prints the outcome of a run."""
     from tunewright.analysis.progress import duration, pairs
+    from tunewright.ending import reason
 
     done = (
         f"{summary.ended} {'trial' if summary.ended == 1 else 'trials'} ended in {duration(summary.seconds)}"
     )
     failed = f", {summary.failed} of them failed" if summary.failed else ""
     click.echo(f"{study.name}: {_WHY[summary.why]}; {done}{failed}")
+    if summary.why == "regret":
+        click.echo(f"stopped {reason(study.session)}")
     trial = best_of(study)
     if trial is not None:
         shown = {o.name: trial.metrics[o.name] for o in study.problem.objectives if o.name in trial.metrics}

@@ -25,6 +25,9 @@ _LIMITS = (
     click.option("--timeout", metavar="TIME", help="Time of this run, such as 90s, 10min or 2h."),
     click.option("--workers", type=click.IntRange(1), help="Trials at a time; 1 when not given."),
     click.option("--target", type=float, help="Stop when the objective is this good."),
+    click.option(
+        "--stop-when", metavar="RULE", help="Stop when little is left to gain: regret<0.01 or regret<noise."
+    ),
     click.option("--require", is_flag=True, help="Exit with 7 when the target was not reached."),
     click.option("--trial-timeout", metavar="TIME", help="Time of one trial."),
     click.option("--memory", metavar="SIZE", help="Memory of one trial, such as 2GiB."),
@@ -221,6 +224,10 @@ def _check(limits: dict[str, Any], require: bool) -> None:
     for name in ("timeout", "trial_timeout", "grace"):
         seconds(limits.get(name))
     size(limits.get("memory"))
+    if limits.get("stop_when") is not None:
+        from tunewright.ending import RegretRule
+
+        RegretRule(limits["stop_when"])
     whole("trials", _total(limits.get("trials"), 0))
     _failures(limits.get("failures"))
     if require and limits.get("target") is None:
@@ -281,6 +288,7 @@ def _go(
         timeout=limits.get("timeout"),
         workers=int(limits.get("workers") or 1),
         target=target,
+        stop_when=limits.get("stop_when"),
         trial_timeout=limits.get("trial_timeout"),
         memory=limits.get("memory") if executor is None else None,
         devices=_devices(limits.get("devices")) if executor is None else (),

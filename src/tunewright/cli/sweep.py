@@ -30,7 +30,7 @@ TOP = (
     "run",
 )
 LIMITS = (
-    "trials", "timeout", "workers", "target", "trial_timeout", "memory", "devices", "fresh", "failures", "grace",
+    "trials", "timeout", "workers", "target", "stop_when", "trial_timeout", "memory", "devices", "fresh", "failures", "grace",
     "metrics", "resumable", "cwd",
 )  # fmt: skip
 

@@ -27,7 +27,7 @@ from tunewright.store import blobs
 from tunewright.store.clock import EXTERNAL
 
 log = logging.getLogger(__name__)
-Why = Literal["trials", "timeout", "target", "finished", "cost", "interrupted", "failures"]
+Why = Literal["trials", "timeout", "target", "finished", "cost", "interrupted", "failures", "regret"]
 _POLL = 0.2
 _SUGGEST = 11
 _RECENT = 100
@@ -46,6 +46,7 @@ class Budget:
         failures: ``"auto"`` gives up when the first three trials fail alike or most of ten have failed; a number
             gives up after that many failures; None never does.
         grace: Seconds that trials get to save a checkpoint and return when the run is interrupted.
+        stop: Says whether what is known is enough; asked often, so it must answer at once when nothing has changed.
     """
 
     trials: int | None = None
@@ -54,6 +55,7 @@ class Budget:
     trial_timeout: float | None = None
     failures: int | Literal["auto"] | None = "auto"
     grace: float = 10.0
+    stop: Callable[[Session], bool] | None = None
 
 
 @dataclass(slots=True)
@@ -392,6 +394,8 @@ class Driver:
             losses = self.session.ledger.problem.losses(best.metrics)
             if losses is not None and losses[0] <= self.budget.target:
                 return "target"
+        if self.budget.stop is not None and self.budget.stop(self.session):
+            return "regret"
         return None
 
     def _count(self, ended: Ended) -> None:
