@@ -65,6 +65,11 @@ class Racer:
     withheld: Ended | None = None
 
     @property
+    def tried(self) -> int:
+        """Seeds that are done with, whether or not they gave a result."""
+        return len(self.used) - len(self.running)
+
+    @property
     def mean(self) -> float:
         """Mean loss; infinite without a result."""
         return sum(self.results.values()) / len(self.results) if self.results else math.inf
@@ -242,11 +247,11 @@ class Racing:
         if not self._settled(state, best):
             return False
         gaps = [racer.results[s] - best.results[s] for s in best.results if s in racer.results]
-        known = len(best.results)
-        if len(gaps) < min(racer.goal, known):
+        known = best.tried
+        if racer.tried < min(racer.goal, known):
             return False
         mean = sum(gaps) / len(gaps) if gaps else racer.mean - best.mean
-        if len(gaps) == known or self._exact(state):
+        if racer.tried >= known or self._exact(state):
             # Ties go to the incumbent, which has the longer record.
             if not mean < 0.0:
                 self._close(state, racer, gaps, heard)
@@ -333,7 +338,9 @@ class Racing:
             for racer in state.racers.values():
                 if racer is not best:
                     # One that came through the queue has been measured with a seed of its own only.
-                    out += [(racer, seed) for seed in range(len(racer.used), max(1, min(racer.goal, least)))]
+                    out += [
+                        (racer, seed) for seed in range(len(racer.used), max(1, min(racer.goal, best.tried)))
+                    ]
         return out
 
 
