@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunewright.bench.comparison import critical_difference, friedman, standings
+from tunewright.bench.page import page
 
 Floats = NDArray[np.float64]
 
@@ -70,7 +71,7 @@ def duel(adapter: str, given: argparse.Namespace, out: Path) -> str:
 
 
 def gathered(raw: Path, suite: str, adapters: list[str]) -> dict[str, dict[str, Any]]:
-    """The records of the tools that ran, restricted to the tasks that all of them finished."""
+    """The records of the tools that ran."""
     found = {}
     for adapter in adapters:
         path = raw / f"{suite}_{adapter}.json"
@@ -86,13 +87,17 @@ def matrix(record: dict[str, Any], tasks: list[str], at: int) -> Floats:
     k = record["at"].index(at)
     by_task: dict[str, list[float]] = {t: [] for t in tasks}
     for row in record["rows"]:
-        by_task[row["task"]].append(row["regret"][k])
+        if row["task"] in by_task:
+            by_task[row["task"]].append(row["regret"][k])
     return np.array([by_task[t] for t in tasks], dtype=np.float64)
 
 
 def summary(records: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """What is stored and printed: per tool and number of evaluations regret, interval, rank and ratio."""
-    tasks = list(dict.fromkeys(row["task"] for record in records.values() for row in record["rows"]))
+    ran = [dict.fromkeys(row["task"] for row in record["rows"]) for record in records.values()]
+    tasks = [t for t in ran[0] if all(t in others for others in ran)]
+    if not tasks:
+        raise SystemExit("Tools are compared on tasks that all of them ran; got none. Leave a tool out.")
     every = sorted({k for record in records.values() for k in record["at"]})
     out: dict[str, Any] = {"tasks": tasks, "tools": {}, "at": {}}
     for name, record in records.items():
@@ -215,7 +220,8 @@ def main(argv: list[str] | None = None) -> int:
         found |= {"suite": given.suite, "budget": given.budget, "python": platform.python_version()}
         path = RESULTS / f"regret_{given.suite}.json"
         path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        print(f"stored {path.name}")
+        path.with_suffix(".html").write_text(page(given.suite, found), encoding="utf-8")
+        print(f"stored {path.name} and its page")
     return 0
 
 
