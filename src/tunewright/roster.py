@@ -187,6 +187,15 @@ ENTRIES: tuple[Method, ...] = (
         "When a number, such as of layers, says how many parameters count.",
     ),
     Method(
+        "smac",
+        "tunewright.samplers.smac:Smac",
+        "sampler",
+        "trees",
+        "Hutter, Hoos and Leyton-Brown 2011, LION 5; Lindauer et al. 2022, arXiv:2109.09831",
+        "Fits a random forest and searches locally for the largest log expected improvement.",
+        "With many categories, branches or forbidden combinations, and some hundred trials.",
+    ),
+    Method(
         "asha",
         "tunewright.schedulers.asha:Asha",
         "scheduler",
