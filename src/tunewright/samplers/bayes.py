@@ -40,6 +40,7 @@ FloatArray = NDArray[np.float64]
 
 _DENSE = 30
 _GROWTH = 1.1
+_TIE, _MOST_TIES = 0.1, 10
 
 
 @dataclass(slots=True)
@@ -61,6 +62,15 @@ def tuning_size(n: int) -> int:
     while size >= _DENSE and (larger := int(np.ceil(size * _GROWTH))) <= n:
         size = larger
     return size
+
+
+def tied(losses: FloatArray) -> int:
+    """How many trials have exactly the lowest loss, beyond the first: so often did trying the same place not help.
+
+    Args:
+        losses: Finite losses, shape ``(n,)`` with ``n >= 1``.
+    """
+    return min(int(np.sum(losses == losses.min())) - 1, _MOST_TIES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +155,7 @@ class Bayes:
         layout = space.layout
         columns = model.columns_of(layout.levels, layout.categorical)
         gp = model.update(columns, self._hyper(state, columns, x, losses), x, losses)
-        best = float(gp.y.min())
+        best = float(gp.y.min()) - _TIE * tied(losses)
         order = np.argsort(losses, kind="stable")[:5]
         if len(awaited):
             gp = model.condition_on(gp, awaited)

@@ -135,3 +135,26 @@ def test_scalarisation_prefers_dominating_rows():
 def test_settings_are_checked(bad):
     with pytest.raises(ConfigError, match="Bayes needs"):
         Bayes(**bad)
+
+
+def test_ties_with_the_best_are_counted():
+    assert bayes.tied(np.array([3.0, 1.0, 2.0])) == 0
+    assert bayes.tied(np.array([1.0, 1.0, 2.0, 1.0])) == 2
+    assert bayes.tied(np.zeros(100)) == 10
+
+
+def test_a_plateau_is_left():
+    # Best on a step that the model cannot see past; the optimum is elsewhere.
+    space = Space(x=Float(0.0, 1.0), y=Float(0.0, 1.0))
+
+    def steps(config):
+        if config["x"] > 0.9 and config["y"] > 0.9:
+            return 0.0
+        return 0.5 if config["x"] < 0.3 else 0.6 + 0.4 * config["x"]
+
+    found = 0
+    for seed in range(4):
+        problem = Problem(space, (Objective("loss"),), None, (), seed)
+        state = play(Bayes(), problem, 40, lambda c: {"loss": steps(c)})[0]
+        found += bool(state.history.loss.min() == 0.0)
+    assert found >= 3
