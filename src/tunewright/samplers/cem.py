@@ -4,7 +4,7 @@
 not use when* they do (``Cmaes`` learns how), or trials are few (``Bayes``).
 
 *Paper*: Rubinstein and Kroese 2004, The Cross-Entropy Method, sections 5.1 (dynamic smoothing: eq. 5.15 to 5.17) and 5.4 (several
-good places); Li et al. 2024 (arXiv:2409.09240), Algorithm 1, for training hyperparameters: taking elites as data, a refit is the
+good places); Li and Li 2024 (arXiv:2409.09240) for training hyperparameters: taking elites as data, a refit is the
 M step of expectation maximisation, so that their likelihood cannot fall.
 
 *Differs*: elites are the best of the batch and of the elites before it. Numbers and ordered levels are normals cut to the range,
