@@ -216,3 +216,31 @@ def _exclusive(point: Floats, others: Floats, reference: Floats) -> float:
         depth = float(reference[-1] - point[-1])
         return box - depth * _volume(limited[:, :-1], reference[:-1])
     return box - _volume(limited, reference)
+
+
+def epsilon(losses: Floats, front: Floats) -> float:
+    """Additive epsilon indicator: the least shift after which some point weakly dominates each point of a front.
+
+    Args:
+        losses: Shape (n, m), n >= 1, no NaN.
+        front: What they are measured against, shape (k, m), k >= 1.
+
+    Source: Zitzler, Thiele, Laumanns, Fonseca, Grunert da Fonseca (2003), "Performance Assessment of
+    Multiobjective Optimizers", section IV-A, in its additive form.
+    """
+    beyond = (losses[:, None, :] - front[None, :, :]).max(axis=2)
+    return float(beyond.min(axis=0).max())
+
+
+def inverted_generational_distance(losses: Floats, front: Floats) -> float:
+    """IGD+: mean over a front of the distance by which the nearest point is worse; 0 where all of it is attained.
+
+    Args:
+        losses: Shape (n, m), n >= 1, no NaN.
+        front: What they are measured against, shape (k, m), k >= 1.
+
+    Source: Ishibuchi, Masuda, Tanigaki, Nojima (2015), "Modified Distance Calculation in Generational Distance and
+    Inverted Generational Distance", equations 17 and 18.
+    """
+    worse = np.maximum(losses[:, None, :] - front[None, :, :], 0.0)
+    return float(np.sqrt((worse * worse).sum(axis=2)).min(axis=0).mean())
