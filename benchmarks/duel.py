@@ -9,14 +9,16 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import math
 import pkgutil
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 import benchmarks.peers as peers
 from tunewright.bench import coco, functions, real, tables
@@ -27,27 +29,28 @@ _FUNCTIONS = ("ackley", "levy", "rastrigin", "rosenbrock", "styblinski_tang")
 _HIGH = 5, 95
 
 
-def tasks(suite: str, quick: bool) -> list[Callable[[], Task]]:
+def tasks(suite: str, quick: bool) -> list[Callable[[], Task | coco.Biobjective]]:
     """The tasks of a suite, made when called; a third of them when quick."""
+    found: list[Callable[[], Task | coco.Biobjective]]
     if suite == "hpo":
-        found: list[Callable[[], Task]] = [lambda n=n: tables.point_task(n) for n in tables.POINTS]  # type: ignore[misc]
+        found = [partial(tables.point_task, n) for n in tables.POINTS]
     elif suite in ("bbob", "bbob10"):
-        d = 10 if suite == "bbob10" else 5
-        found = [lambda f=f: coco.bbob_task(f, d) for f in coco.BBOB]  # type: ignore[misc]
+        found = [partial(coco.bbob_task, f, 10 if suite == "bbob10" else 5) for f in coco.BBOB]
     elif suite == "mixint":
-        found = [lambda f=f: coco.mixint_task(f, 10) for f in coco.MIXINT]  # type: ignore[misc]
+        found = [partial(coco.mixint_task, f, 10) for f in coco.MIXINT]
+    elif suite == "biobj":
+        found = [partial(coco.biobj_task, f, 5) for f in coco.BIOBJ]
     elif suite == "real":
-        found = [lambda n=n: real.real_task(n) for n in real.REAL]  # type: ignore[misc]
+        found = [partial(real.real_task, n) for n in real.REAL]
     elif suite == "highdim":
         d, idle = _HIGH
-        found = [lambda n=n: functions.function_task(n, d, idle=idle) for n in _FUNCTIONS]  # type: ignore[misc]
+        found = [partial(functions.function_task, n, d, idle=idle) for n in _FUNCTIONS]
     elif suite == "functions":
-        found = [
-            lambda n=n: functions.function_task(n, functions.FUNCTIONS[n].d or 5) for n in functions.FUNCTIONS
-        ]  # type: ignore[misc]
+        every = functions.FUNCTIONS
+        found = [partial(functions.function_task, n, every[n].d or 5) for n in every]
     else:
         raise SystemExit(
-            f"A suite must be hpo, bbob, bbob10, mixint, real, highdim or functions; got {suite}."
+            f"A suite must be hpo, bbob, bbob10, mixint, biobj, real, highdim or functions; got {suite}."
         )
     return found[::3] if quick and len(found) > 3 else found
 
@@ -74,37 +77,54 @@ def _version(package: str) -> str:
         return "(source tree)"
 
 
-def run(adapter: str, task: Task, seed: int, trials: int) -> dict[str, Any]:
+def takes_many(adapter: str) -> bool:
+    """Whether an installed adapter takes several losses."""
+    made = adapters()[adapter][0]
+    return adapter in getattr(sys.modules[made.__module__], "MANY", ())
+
+
+def _losses(task: Task | coco.Biobjective, config: dict[str, Any]) -> list[float]:
+    if isinstance(task, coco.Biobjective):
+        return [float(x) for x in task.losses(config)]
+    return [float(task.curve(config)[0][-1])]
+
+
+def _regret(task: Task | coco.Biobjective, seen: list[list[float]]) -> float:
+    if not seen:
+        return 1.0
+    if isinstance(task, coco.Biobjective):
+        return task.regret(np.array(seen))
+    return float(task.regret(min(loss for (loss,) in seen)))
+
+
+def run(adapter: str, task: Task | coco.Biobjective, seed: int, trials: int) -> dict[str, Any]:
     """One study: regrets at ``AT``, CPU milliseconds per evaluation, and why it ended early if it did."""
     made, settings, _ = adapters()[adapter]
     began = time.process_time()
     own = 0.0
-    best, curve, error = math.inf, [], ""
+    seen: list[list[float]] = []
+    error = ""
     try:
-        tool = made(task.problem.space, seed, trials, 1, **settings)
+        tool = made(task.problem.space, seed, trials, len(task.problem.objectives), **settings)
         for _ in range(trials):
             handle, config = tool.ask()
             before = time.process_time()
-            loss = float(task.curve(config)[0][-1])
+            losses = _losses(task, config)
             own += time.process_time() - before
-            best = min(best, loss)
-            curve.append(best)
-            tool.tell(handle, [loss])
+            seen.append(losses)
+            tool.tell(handle, losses)
     except StopIteration:
         error = "exhausted"
     except Exception as failure:
         error = f"{type(failure).__name__}: {failure}"[:300]
     spent = time.process_time() - began - own
-    last = curve[-1] if curve else task.usual
-    points = [
-        round(float(task.regret(curve[k - 1] if k <= len(curve) else last)), 6) for k in AT if k <= trials
-    ]
+    points = [round(_regret(task, seen[:k]), 6) for k in AT if k <= trials]
     return {
         "task": task.name,
         "seed": seed,
         "regret": points,
-        "ms": round(1000.0 * spent / max(1, len(curve)), 3),
-        "evaluations": len(curve),
+        "ms": round(1000.0 * spent / max(1, len(seen)), 3),
+        "evaluations": len(seen),
         "error": error,
     }
 
@@ -124,6 +144,9 @@ def main(argv: list[str] | None = None) -> int:
     if given.adapter not in known:
         print(f"{given.adapter} is not installed here")
         return 3
+    if given.suite == "biobj" and not takes_many(given.adapter):
+        print(f"{given.adapter} takes one loss")
+        return 4
     first, _, last = given.seeds.partition(":")
     rows: list[dict[str, Any]] = []
     began = time.process_time()

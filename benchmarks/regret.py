@@ -1,4 +1,4 @@
-"""Regret beside other tools: ``python -m benchmarks.regret --suite hpo|bbob|bbob10|mixint|real|highdim|functions|parallel``.
+"""Regret beside other tools: ``python -m benchmarks.regret --suite hpo|bbob|bbob10|mixint|biobj|real|highdim|functions|parallel``.
 
 Regret is the best loss so far above the best known, in units of the median random configuration's, within [0, 1]. Every
 tool runs in a process of its own (``benchmarks.duel``), by default in this interpreter; ``TUNEWRIGHT_PEERS`` names a
@@ -36,6 +36,7 @@ SUITES = {
     "bbob": 200,
     "bbob10": 200,
     "mixint": 200,
+    "biobj": 200,
     "real": 100,
     "highdim": 200,
     "functions": 100,
@@ -65,6 +66,8 @@ def duel(adapter: str, given: argparse.Namespace, out: Path) -> str:
     )
     if ended.returncode == 3:
         return f"{adapter}: left out, not installed"
+    if ended.returncode == 4:
+        return f"{adapter}: left out, takes one loss"
     if ended.returncode:
         return f"{adapter}: failed: {ended.stderr.strip().splitlines()[-1:]}"
     return f"{adapter}: done"

@@ -70,3 +70,4 @@ ADAPTERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "optuna_cma": (Optuna, {"sampler": "CmaEsSampler"}),
     "optuna_nsga2": (Optuna, {"sampler": "NSGAIISampler"}),
 }
+MANY = ("optuna_tpe", "optuna_gp", "optuna_nsga2")

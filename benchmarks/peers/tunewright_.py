@@ -63,3 +63,4 @@ ADAPTERS: dict[str, tuple[Any, dict[str, Any]]] = {
         "moead",
     )
 }
+MANY = tuple(ADAPTERS)

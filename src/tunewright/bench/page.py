@@ -102,7 +102,8 @@ def curves(found: Mapping[str, Any]) -> Figure:
         "benchmark",
         "Regret by evaluations",
         "Lower is better; bands are 95 % bootstrap intervals over tasks.",
-        f"After {every[-1]} evaluations {best['name']} has the lowest mean regret, {number(best['regret'])}.",
+        f"Of the tools that ran {every[-1]} evaluations, {best['name']} has the lowest mean regret there, "
+        f"{number(best['regret'])}.",
         (Panel(x, y, tuple(marks), height=360),),
         tuple((_style(i), n) for i, n in enumerate(found["tools"])),
     )
