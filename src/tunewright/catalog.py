@@ -13,6 +13,8 @@ from tunewright.roster import ENTRIES, Method
 
 METHODS: dict[str, Method] = {m.name: m for m in ENTRIES}
 _HANDOVER = 300
+_MANY = 60
+_WIDEST = 200
 
 
 def find(name: str) -> Method:
@@ -88,10 +90,12 @@ def choose(problem: Problem, *, resumable: bool = True) -> tuple[Algorithm[Any],
     if space.d == 0:
         return build("random"), "random", "the space is declared while trials run"
     widest = int(space.layout.levels[space.layout.categorical].max(initial=0))
-    if space.d > 60 or widest > 200:
-        shape = f"{space.d} parameters" if space.d > 60 else f"a choice among {widest}"
-        return build("tpe"), "tpe", f"{shape} is more than a Gaussian process handles well"
+    if widest > _WIDEST:
+        return build("tpe"), "tpe", f"a choice among {widest} is more than a Gaussian process handles well"
+    first, reason = "bayes", "few trials favour a Gaussian process"
+    if space.d > _MANY:
+        first, reason = "turbo", f"{space.d} parameters call for a Gaussian process within a trust region"
     switch: Any = METHODS["switch"].load()
-    method: Algorithm[Any] = switch((build("bayes"), build("tpe")), (_HANDOVER,))
-    why = f"few trials favour a Gaussian process; from {_HANDOVER} on, density estimation keeps asking fast"
-    return method, "bayes, then tpe", why
+    method: Algorithm[Any] = switch((build(first), build("tpe")), (_HANDOVER,))
+    why = f"{reason}; from {_HANDOVER} trials on, density estimation keeps asking fast"
+    return method, f"{first}, then tpe", why

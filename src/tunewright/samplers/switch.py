@@ -3,6 +3,7 @@
 Use when      one method is best while trials are few and another once there are many.
 Do not use    to compare methods; run a study each.
 Paper         none; a plain schedule of methods.
+Differs       the first trial after a handover says in its ``why`` who hands over to whom.
 Cost          ask: that of the method in charge. tell: the sum over all methods.
 """
 
@@ -12,9 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 
-from tunewright.core.algorithm import Action, Algorithm
+from tunewright.core.algorithm import Action, Algorithm, Start, describe
 from tunewright.core.events import Event, Started
 from tunewright.core.problem import Problem
 from tunewright.errors import ConfigError
@@ -67,4 +69,12 @@ class Switch:
     def ask(self, state: SwitchState, slots: int, rng: np.random.Generator) -> tuple[Action, ...]:
         """Actions of the method in charge."""
         index = sum(state.started >= n for n in self.until)
-        return self.methods[index].ask(state.states[index], slots, rng)
+        actions = self.methods[index].ask(state.states[index], slots, rng)
+        if state.started not in self.until:
+            return actions
+        # The first decision of a method says so in the log.
+        note = {"switch": f"{describe(self.methods[index - 1])} -> {describe(self.methods[index])}"}
+        return tuple(
+            msgspec.structs.replace(a, why={**(a.why or {}), **note}) if isinstance(a, Start) else a
+            for a in actions
+        )
