@@ -1,0 +1,34 @@
+import numpy as np
+import pytest
+
+from tunewright.core.domains import Float
+from tunewright.core.events import Started
+from tunewright.core.problem import Problem
+from tunewright.core.space import Space
+from tunewright.errors import ConfigError
+from tunewright.samplers.quasirandom import QuasiRandom
+from tunewright.samplers.random import Random
+from tunewright.samplers.switch import Switch
+
+
+def test_the_handover_is_logged_once_with_both_names():
+    switch = Switch((Random(), QuasiRandom()), (3,))
+    state = switch.init(Problem(Space(x=Float(0.0, 1.0))))
+    notes = []
+    for number in range(6):
+        (action,) = switch.ask(state, 1, np.random.default_rng(number))
+        notes.append((action.why or {}).get("switch"))
+        state = switch.tell(state, [Started(number, action.config)])
+    assert notes == [None, None, None, "random -> quasirandom", None, None]
+
+
+def test_the_later_method_knows_the_earlier_trials():
+    switch = Switch((Random(), QuasiRandom()), (1,))
+    state = switch.tell(switch.init(Problem(Space(x=Float(0.0, 1.0)))), [Started(0, {"x": 0.5})])
+    assert state.started == 1
+    assert len(state.states) == 2
+
+
+def test_numbers_must_fit_the_methods():
+    with pytest.raises(ConfigError, match="ascending"):
+        Switch((Random(), Random()), (5, 3))
