@@ -59,7 +59,8 @@ def regret_bound(history: History, rng: np.random.Generator) -> Bound | None:
         rng: Draws the candidates.
 
     Returns:
-        The bound; None with fewer than ten configurations or equal losses, which say nothing.
+        The bound; None with fewer than ten configurations, fewer than two per parameter and two more (too few to learn
+        a length scale from), or equal losses.
 
     Raises:
         UnsupportedError: If there are several objectives.
@@ -72,7 +73,7 @@ def regret_bound(history: History, rng: np.random.Generator) -> Bound | None:
     good = (history.status == COMPLETED) & np.isfinite(history.loss) & (history.violation == 0.0)
     good &= ~np.isnan(history.codes).all(axis=1)
     data = pool(history.codes[good], history.loss[good])
-    if len(data.losses) < LEAST or len(np.unique(data.losses)) < 2:
+    if len(data.losses) < max(LEAST, 2 * (problem.space.d + 1)) or len(np.unique(data.losses)) < 2:
         return None
     space = problem.space
     columns = model.columns_of(space.layout.levels, space.layout.categorical)
