@@ -1,25 +1,24 @@
-"""What a configuration costs before it is tried, and how much an acquisition is to be marked down for it.
+"""What trials cost: a process of log costs, and acquisitions per unit of cost.
 
-*Use when* costs of configurations differ by factors and the budget is time or money. *Do not use when* they differ by less
-than their noise, or the budget is a number of trials.
+*Use when* the cost of a trial depends much on its configuration. *Do not use when* all trials cost about the same.
 
-*Paper*: Snoek, Larochelle and Adams 2012 (NeurIPS), section 3.2, expected improvement per second; Lee, Perrone, Archambeau
-and Seeger 2020 (arXiv:2003.10870), section 4.2, cost cooling.
+*Paper*: Snoek, Larochelle and Adams 2012 (arXiv:1206.2944), section 3.2, for expected improvement per second; Lee, Perrone,
+Archambeau and Seeger 2020 (arXiv:2003.10870), eq. 4, for cost cooling.
 
-*Differs*: the expected inverse cost is raised to the cooled exponent inside the expectation, so that both papers are cases of
-one formula; costs of all finished trials are used, failed ones included; where fewer than two are known, nothing is corrected.
+*Differs*: the expectation of the log cost stands for that of the cost, as in both papers; trials without a known cost count as
+the median one.
 
-*Cost*: one Gaussian process of at most 300 rows; one prediction per candidate.
+*Cost*: one Gaussian process of at most 300 rows.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tunewright.core.history import History
+from tunewright.core.problem import Problem
+from tunewright.errors import ConfigError
 from tunewright.models.kernel import Columns
 from tunewright.models.metric import Metric, metric_of
 from tunewright.models.refit import Memo
@@ -27,80 +26,93 @@ from tunewright.models.refit import Memo
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
-_LEAST = 1e-9
-_MOST = 1e100
+SECONDS = "seconds"
+_LEAST = 1e-12
+_MOST = 1e150
 
 
-@dataclass(frozen=True, slots=True)
-class CostModel:
-    """A process of the logarithm of costs.
+def cost_objective(problem: Problem, cost: str) -> int | None:
+    """Number of the objective that is the cost; None where trials are measured in seconds.
 
-    Attributes:
-        metric: Of log costs, in log seconds or the log of whatever unit costs are counted in.
+    Args:
+        problem: The problem.
+        cost: ``"seconds"``, or the name of one of several objectives, minimised.
+
+    Raises:
+        ConfigError: If there is no such objective, it is maximised, or it is the only one.
     """
-
-    metric: Metric
-
-    def predict(self, rows: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Mean and standard deviation of the log cost, shape ``(q,)`` each, at rows of codes ``(q, d)``."""
-        mean, std = self.metric.predict(rows)
-        return self.metric.shift + self.metric.scale * mean, self.metric.scale * std
-
-    def correction(self, rows: FloatArray, exponent: float = 1.0) -> FloatArray:
-        """What to add to a log acquisition: the log of the expectation of ``cost ** -exponent``, shape ``(q,)``.
-
-        Args:
-            rows: Rows of codes, shape ``(q, d)``.
-            exponent: 1 for improvement per unit of cost, 0 for no correction.
-
-        Source: Snoek et al. 2012, section 3.2, "expected inverse duration", for an exponent of 1.
-        """
-        if exponent == 0.0:
-            return np.zeros(len(rows))
-        mean, std = self.predict(rows)
-        out: FloatArray = -exponent * mean + 0.5 * (exponent * std) ** 2
-        return out
-
-    def given(self, awaited: FloatArray) -> CostModel:
-        """The same after rows of codes ``(k, d)`` whose costs are awaited: less uncertain, means unchanged."""
-        return replace(self, metric=self.metric.given(awaited))
+    if cost == SECONDS:
+        return None
+    names = [o.name for o in problem.objectives]
+    if cost not in names or problem.m < 2 or problem.objectives[names.index(cost)].goal != "minimize":
+        raise ConfigError(
+            f"The cost must be 'seconds' or one of several objectives that is minimised; got '{cost}' among {names}. "
+            "Add it to the objectives, or use 'seconds'."
+        )
+    return names.index(cost)
 
 
-def log_costs(costs: FloatArray) -> FloatArray:
-    """Logarithms of costs, NaN where unknown, same shape; costs of nothing count as a billionth of the unit."""
-    out: FloatArray = np.log(np.clip(costs, _LEAST, _MOST))
-    return out
+def log_costs(history: History, rows: BoolArray, objective: int | None) -> FloatArray:
+    """Natural log cost of some trials; 0 where no cost is known at all.
+
+    Args:
+        history: The trials.
+        rows: Which of them, shape ``(n,)``, ``k`` true.
+        objective: Number of the objective that is the cost, or None for seconds.
+
+    Returns:
+        Finite, shape ``(k,)``; the median of the others where a cost is not known.
+    """
+    costs = history.costs if objective is None else history.losses[:, objective]
+    known = costs[rows]
+    with np.errstate(invalid="ignore"):
+        out = np.log(np.clip(known, _LEAST, _MOST))
+    missing = ~np.isfinite(known)
+    out[missing] = float(np.median(out[~missing])) if not missing.all() else 0.0
+    return np.asarray(out)
 
 
-def cost_model(memo: Memo, columns: Columns, x: FloatArray, costs: FloatArray) -> CostModel | None:
-    """A process of the log costs that are known; None where fewer than two are.
+def cost_model(
+    memo: Memo, columns: Columns, history: History, rows: BoolArray, objective: int | None = None
+) -> Metric:
+    """A process of the log cost, in standard units.
 
     Args:
         memo: Remembers hyperparameters; a cache.
         columns: The embedding.
-        x: Rows of codes in order of the trials, shape ``(n, d)``.
-        costs: In any unit, NaN where unknown, shape ``(n,)``.
+        history: The trials.
+        rows: Which of them to learn from, shape ``(n,)``, at least one.
+        objective: Number of the objective that is the cost, or None for seconds.
     """
-    known = np.isfinite(costs) & ~np.isnan(x).all(axis=1)
-    if int(known.sum()) < 2:
-        return None
-    return CostModel(metric_of(memo, columns, x[known], log_costs(costs[known])))
+    return metric_of(memo, columns, history.codes[rows], log_costs(history, rows, objective))
 
 
-def cost_model_of(memo: Memo, columns: Columns, history: History) -> CostModel | None:
-    """A process of the log costs of a study's finished trials; None where fewer than two are known."""
-    return cost_model(memo, columns, history.codes, history.costs)
-
-
-def cooled(spent: float, start: float, budget: float) -> float:
-    """Exponent of the cost: 1 when the model takes over, falling to 0 when the budget is spent.
+def cooling(spent: float, budget: float, before: float = 0.0) -> float:
+    """Exponent of the cost: 1 when the search begins, 0 when its budget is used up.
 
     Args:
-        spent: Cost of all trials so far.
-        start: Cost of the initial trials, same unit.
-        budget: Cost that all trials may have together, same unit, above ``start``.
+        spent: Cost of all trials so far, any unit.
+        budget: Cost that all trials together may have, same unit, above ``before``.
+        before: Cost of the initial design, same unit.
 
-    Source: Lee et al. 2020, arXiv:2003.10870, eq. 2.
+    Source: Lee et al. 2020, arXiv:2003.10870, eq. 4.
     """
-    left = (budget - spent) / (budget - start) if budget > start else 0.0
-    return min(1.0, max(0.0, left))
+    return min(1.0, max(0.0, (budget - spent) / (budget - before)))
+
+
+def per_cost(
+    log_acquisition: FloatArray, costs: Metric, rows: FloatArray, exponent: float = 1.0
+) -> FloatArray:
+    """A log acquisition divided by a power of the expected cost, shape ``(q,)``.
+
+    Args:
+        log_acquisition: At the rows, shape ``(q,)``.
+        costs: Of ``cost_model``.
+        rows: Rows of codes, shape ``(q, d)``.
+        exponent: 1 for improvement per cost, 0 for plain improvement, between them while cooling.
+
+    Source: Snoek et al. 2012, arXiv:1206.2944, section 3.2, with the exponent of Lee et al. 2020.
+    """
+    mean, _ = costs.predict(rows)
+    out: FloatArray = log_acquisition - exponent * (costs.shift + costs.scale * mean)
+    return out
