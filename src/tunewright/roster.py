@@ -196,6 +196,15 @@ ENTRIES: tuple[Method, ...] = (
         "With many categories, branches or forbidden combinations, and some hundred trials.",
     ),
     Method(
+        "cqr",
+        "tunewright.samplers.cqr:Cqr",
+        "sampler",
+        "trees",
+        "Salinas et al. 2023, arXiv:2305.03623; Romano et al. 2019, arXiv:1905.03222",
+        "Draws a plausible loss for every candidate from conformal quantiles and takes the lowest.",
+        "With noisy losses whose noise differs from place to place, and some hundred trials.",
+    ),
+    Method(
         "asha",
         "tunewright.schedulers.asha:Asha",
         "scheduler",
