@@ -41,7 +41,7 @@ demo: $(RUN_STAMP)  ## Tune a real model on two workers and write demo-report.ht
 	$(BIN)/tunewright demo
 
 test: $(DEV_STAMP)  ## Run the quick tests
-	$(BIN)/python -m pytest -m 'not slow and not stat'
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow and not stat'
 
 test-slow: $(DEV_STAMP)  ## Run the slow and the statistical tests
 	$(BIN)/python -m pytest -m 'slow or stat'

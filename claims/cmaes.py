@@ -54,12 +54,12 @@ def _task(name: str, function: Callable[[Floats], float], top: int, seed: int) -
     middle = rng.uniform(-6.0, 6.0, _HALF)
     whole = rng.integers(-8, 9, _HALF) if top > 1 else rng.integers(0, 2, _HALF)
     names = [*(f"x{i}" for i in range(_HALF)), *(f"n{i}" for i in range(_HALF))]
-    centre = np.concatenate((middle, whole))
+    centre: Floats = np.concatenate((middle, whole.astype(np.float64)))
     low = -top if top > 1 else 0
     space = Space({n: Float(-10.0, 10.0) if n.startswith("x") else Int(low, top) for n in names})
 
     def curve(config: Mapping[str, Any]) -> tuple[Floats, Floats]:
-        z: Floats = np.array([float(config[n]) for n in names]) - centre
+        z = np.array([float(config[n]) for n in names]) - centre
         return np.array([function(z)]), np.ones(1)
 
     draws = space.sample(np.random.default_rng(1), 500)

@@ -28,7 +28,7 @@ def _catalogue() -> dict[str, Any]:
     return methods
 
 
-def page(name: str, method: Any) -> str:
+def page(name: str, method: Any, *, index: bool = True) -> str:
     """The page of one method. The import is the check that the catalogue names something that exists.
 
     Raises:
@@ -55,13 +55,21 @@ Pass them as `options={{...}}` of `Study.open`, or build the object yourself: `m
 
 ```{{eval-rst}}
 .. autoclass:: {module}.{attribute}
+{"" if index else "   :no-index:"}
 ```
 """
 
 
 def pages() -> dict[str, str]:
     """The text of every method's page by file name."""
-    return {f"methods/method-{name}.md": page(name, method) for name, method in _catalogue().items()}
+    # Two names may stand for one class with other settings; the index lists it once.
+    first: dict[str, str] = {}
+    for name, method in _catalogue().items():
+        first.setdefault(method.path, name)
+    return {
+        f"methods/method-{name}.md": page(name, method, index=first[method.path] == name)
+        for name, method in _catalogue().items()
+    }
 
 
 def render() -> str:

@@ -70,7 +70,8 @@ def log_scaled(losses: FloatArray) -> FloatArray:
     Source: Lindauer et al. 2022 (SMAC3), the encoding of results on a log scale.
     """
     least, most = float(losses.min()), float(losses.max())
-    unit = (losses - least) / (most - least)
+    # Half of each first: the difference of two huge losses may not be a number.
+    unit = (losses / 2.0 - least / 2.0) / (most / 2.0 - least / 2.0)
     zero = max(float(np.percentile(unit, _PERCENTILE)), _LEAST_STD)
     out: FloatArray = np.log((unit + zero) / (1.0 + zero))
     return out

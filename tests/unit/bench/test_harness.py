@@ -8,15 +8,15 @@ import pytest
 from tunewright.bench.tables import folder
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
-from benchmarks import regret
+from benchmarks import harness
 
 
 def test_ours_are_told_from_peers() -> None:
-    assert regret.is_ours("tw_tpe")
-    assert regret.is_ours("mf_tw_asha")
-    assert not regret.is_ours("mf_optuna_tpe_hb")
-    assert regret.usable("mf_tw_asha")
-    assert not regret.usable("nosuchpackage_tpe")
+    assert harness.is_ours("tw_tpe")
+    assert harness.is_ours("mf_tw_asha")
+    assert not harness.is_ours("mf_optuna_tpe_hb")
+    assert harness.usable("mf_tw_asha")
+    assert not harness.usable("nosuchpackage_tpe")
 
 
 @pytest.mark.slow
@@ -27,7 +27,7 @@ def test_ours_are_told_from_peers() -> None:
 )
 def test_the_harness_runs_our_adapter(suite: str, adapters: str, capfd: pytest.CaptureFixture[str]) -> None:
     arguments = ["--suite", suite, "--adapters", adapters, "--seeds", "1", "--budget", "2"]
-    assert regret.main(arguments) == 0
+    assert harness.main(arguments) == 0
     out = capfd.readouterr().out
     for adapter in adapters.split(","):
         (row,) = [line for line in out.splitlines() if line.startswith(f"| {adapter} |")]
@@ -38,7 +38,9 @@ def test_the_harness_runs_our_adapter(suite: str, adapters: str, capfd: pytest.C
 @pytest.mark.slow
 @pytest.mark.skipif(not (folder("peerbench") / "worker.py").exists(), reason="needs the peerbench harness")
 def test_quick_means_two_seeds_and_fifty_trials(capfd: pytest.CaptureFixture[str]) -> None:
-    assert regret.main(["--quick", "--suite", "svm_digits", "--adapters", "tw_random,nosuchpackage_tpe"]) == 0
+    assert (
+        harness.main(["--quick", "--suite", "svm_digits", "--adapters", "tw_random,nosuchpackage_tpe"]) == 0
+    )
     out = capfd.readouterr().out
     assert "nosuchpackage_tpe left out" in out
     (row,) = [line for line in out.splitlines() if line.startswith("| tw_random |")]
