@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tunewright import transfer
+    from tunewright import architect, transfer
     from tunewright.confirming import confirm, confirmed
     from tunewright.core.combinatorial import Permutation, Subset
     from tunewright.core.constraints import Forbidden, Linear, Range
@@ -46,6 +46,7 @@ _WHERE = {
     "Subset": "tunewright.core.combinatorial",
     "Trial": "tunewright.core.trial",
     "TunewrightError": "tunewright.errors",
+    "architect": "tunewright.architect",
     "confirm": "tunewright.confirming",
     "confirmed": "tunewright.confirming",
     "log": "tunewright.core.declare",
@@ -77,6 +78,7 @@ __all__ = [
     "Subset",
     "Trial",
     "TunewrightError",
+    "architect",
     "confirm",
     "confirmed",
     "log",
