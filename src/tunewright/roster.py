@@ -205,6 +205,15 @@ ENTRIES: tuple[Method, ...] = (
         "With noisy losses whose noise differs from place to place, and some hundred trials.",
     ),
     Method(
+        "mcts",
+        "tunewright.samplers.mcts:Mcts",
+        "sampler",
+        "trees",
+        "Negrinho and Gordon 2017, arXiv:1704.08792; Kocsis and Szepesvari 2006, ECML",
+        "Follows the branches of the tree of decisions that did well, with large sets of options halved.",
+        "With spaces that are trees, such as of architectures, and some hundred trials.",
+    ),
+    Method(
         "asha",
         "tunewright.schedulers.asha:Asha",
         "scheduler",
