@@ -1,7 +1,8 @@
-"""Where to evaluate next, given a process: log expected improvement, confidence bound, and their maximisation.
+"""Where to evaluate next, given a process: log expected improvement, and the maximisation of any acquisition.
 
 *Use when* the next configuration is chosen by a Gaussian process over mixed columns. *Do not use when* a joint
-batch must be optimal: awaited rows are handled one by one, through ``gp.condition_on``.
+batch must be optimal: awaited rows are handled one by one, through ``gp.condition_on``. Other acquisitions of a process
+are in ``models.criteria``.
 
 *Paper*: Ament et al. 2023 (arXiv:2310.20708), eq. 8 and 9, for log expected improvement; Srinivas et al. 2010
 (arXiv:0912.3995) for the confidence bound.
@@ -14,7 +15,8 @@ mutations, steps to neighbours in discrete columns, and ascent by gradient in th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +29,8 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 Repair = Callable[[FloatArray], FloatArray]
-LogPrior = Callable[[FloatArray], FloatArray]
+Value = Callable[[FloatArray], FloatArray]
+Slope = Callable[[FloatArray], tuple[FloatArray, FloatArray]]
 
 _CLIMBERS = 4
 _OPTIONS = 64
@@ -35,6 +38,21 @@ _STEPS = 15
 _ROUNDS = 3
 _MUTANTS = 80
 _VISITED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Acquisition:
+    """What a trial promises, as the logarithm of something positive: probabilities, beliefs and costs are added to it.
+
+    Attributes:
+        value: From rows of codes ``(q, d)`` to ``(q,)``, larger is better.
+        slope: The same and its derivatives by the ordered columns, ``(q,)`` and ``(q, d)``; None where there are none.
+        known: Rows that were tried or are awaited, shape ``(n, d)``.
+    """
+
+    value: Value
+    slope: Slope | None
+    known: FloatArray
 
 
 def log_expected_improvement(mean: FloatArray, std: FloatArray, best: float) -> FloatArray:
@@ -70,6 +88,15 @@ def log_expected_improvement_with_gradient(
     cdf = np.exp(normal_log_cdf(z) - log_h) / std
     pdf = np.exp(normal_log_pdf(z) - log_h) / std
     return np.log(std) + log_h, pdf[:, None] * by_std - cdf[:, None] * by_mean
+
+
+def log_improvement(gp: GP, best: float) -> Acquisition:
+    """Log expected improvement of a process, already conditioned on awaited rows, over the warped loss ``best``."""
+    return Acquisition(
+        lambda x: log_expected_improvement(*predict(gp, x), best),
+        lambda x: log_expected_improvement_with_gradient(gp, x, best),
+        gp.x,
+    )
 
 
 def lower_confidence_bound(mean: FloatArray, std: FloatArray, beta: float = 2.0) -> FloatArray:
@@ -145,7 +172,7 @@ def neighbours(
 
 
 def _climb(
-    gp: GP, best: float, rows: FloatArray, levels: IntArray, categorical: BoolArray, repair: Repair
+    slope: Slope, rows: FloatArray, levels: IntArray, categorical: BoolArray, repair: Repair
 ) -> FloatArray:
     """Gradient ascent in the active continuous columns of a few rows, repaired."""
     off = np.isnan(rows)
@@ -155,7 +182,7 @@ def _climb(
         return rows
 
     def value(z: FloatArray) -> tuple[FloatArray, FloatArray]:
-        values, gradient = log_expected_improvement_with_gradient(gp, np.where(off, np.nan, z), best)
+        values, gradient = slope(np.where(off, np.nan, z))
         return values, np.where(free, gradient, 0.0)
 
     low, high = np.where(free, 0.0, start), np.where(free, 1.0, start)
@@ -163,14 +190,13 @@ def _climb(
     return repair(np.where(off, np.nan, z))
 
 
-def _is_known(gp: GP, row: FloatArray) -> bool:
-    gap = np.abs(np.nan_to_num(gp.x, nan=-1.0) - np.nan_to_num(row, nan=-1.0))
+def _is_known(known: FloatArray, row: FloatArray) -> bool:
+    gap = np.abs(np.nan_to_num(known, nan=-1.0) - np.nan_to_num(row, nan=-1.0))
     return bool(np.any(gap.max(axis=1, initial=0.0) < 1e-6))
 
 
 def maximize_acquisition(
-    gp: GP,
-    best: float,
+    acquisition: Acquisition,
     levels: IntArray,
     categorical: BoolArray,
     candidates: FloatArray,
@@ -178,38 +204,39 @@ def maximize_acquisition(
     repair: Repair,
     rng: np.random.Generator,
     *,
-    log_prior: LogPrior | None = None,
+    terms: Sequence[Value] = (),
     local: int = 200,
 ) -> tuple[FloatArray, float]:
-    """The row with the largest log expected improvement that was found.
+    """The row with the largest acquisition value that was found.
 
     Args:
-        gp: The process, already conditioned on awaited rows.
-        best: Lowest warped loss known, unitless.
+        acquisition: What is maximised.
         levels: Number of levels per column, 0 where continuous, shape ``(d,)``.
         categorical: Which columns have no order, shape ``(d,)``.
         candidates: Legal rows that cover the space, shape ``(q, d)`` with ``q >= 1``.
         incumbents: Good rows to search around, shape ``(k, d)``; may be empty.
         repair: Makes rows legal: snaps to levels, switches columns off, applies constraints.
         rng: Source of randomness.
-        log_prior: Added to the acquisition, one value per row; a user's belief.
+        terms: Added to the acquisition, each one value per row: a user's belief, the probability of a valid trial,
+            a cost. The ascent by gradient looks at the acquisition only.
         local: Number of mutants of the incumbents.
 
     Returns:
-        Codes, shape ``(d,)``, and their acquisition value. A row that the process already holds is returned only
-        if nothing else was found.
+        Codes, shape ``(d,)``, and their value, terms included. A known row is returned only if nothing else was found.
     """
 
     def score(x: FloatArray) -> FloatArray:
-        mean, std = predict(gp, x)
-        value = log_expected_improvement(mean, std, best)
-        return value if log_prior is None else value + log_prior(x)
+        value = acquisition.value(x)
+        for term in terms:
+            value = value + term(x)
+        return value
 
     def keep(rows: FloatArray, values: FloatArray, more: FloatArray) -> tuple[FloatArray, FloatArray]:
         rows, values = np.vstack([rows, more]), np.concatenate([values, score(more)])
         order = np.argsort(-values, kind="stable")[:_CLIMBERS]
         return rows[order], values[order]
 
+    known, slope = acquisition.known, acquisition.slope
     pool = candidates
     if len(incumbents) and local:
         pool = np.vstack([pool, repair(mutations(incumbents, local, levels, categorical, rng))])
@@ -218,11 +245,12 @@ def maximize_acquisition(
         beside = [neighbours(row, levels, categorical, rng) for row in rows[:_VISITED]]
         beside.append(mutations(rows, _MUTANTS, levels, categorical, rng))
         rows, values = keep(rows, values, repair(np.vstack(beside)))
-        rows, values = keep(rows, values, _climb(gp, best, rows, levels, categorical, repair))
+        if slope is not None:
+            rows, values = keep(rows, values, _climb(slope, rows, levels, categorical, repair))
     for row, value in zip(rows, values, strict=True):
-        if not _is_known(gp, row):
+        if not _is_known(known, row):
             return row, float(value)
-    unknown = [i for i in range(len(candidates)) if not _is_known(gp, candidates[i])]
+    unknown = [i for i in range(len(candidates)) if not _is_known(known, candidates[i])]
     if unknown:
         scores = score(candidates[unknown])
         return candidates[unknown[int(np.argmax(scores))]], float(scores.max())

@@ -37,6 +37,7 @@ __all__ = [
     "for_tuning",
     "learn",
     "predict",
+    "predict_with_covariance",
     "predict_with_gradient",
     "sample",
     "tune",
@@ -261,6 +262,28 @@ def predict(gp: GP, x: FloatArray) -> tuple[FloatArray, FloatArray]:
     half = solve_lower(gp.factor, cross.T)
     variance = scale - np.einsum("ij,ij->j", half, half)
     return gp.mean + cross @ gp.alpha, np.sqrt(np.maximum(variance, 1e-10 * scale))
+
+
+def predict_with_covariance(
+    gp: GP, x: FloatArray, others: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """As ``predict``, with the posterior covariances of each row and some others.
+
+    Args:
+        gp: The process.
+        x: Rows of codes, shape ``(q, d)``.
+        others: Rows of codes, shape ``(s, d)``.
+
+    Returns:
+        Means and standard deviations, shape ``(q,)``, and covariances, shape ``(q, s)``, unitless.
+    """
+    scale = float(np.exp(gp.hyper.scale))
+    points, apart = gp.columns.embed(x), gp.columns.embed(others)
+    cross = covariance(gp.columns, gp.hyper, points, gp.points)
+    half = solve_lower(gp.factor, cross.T)
+    far = solve_lower(gp.factor, covariance(gp.columns, gp.hyper, apart, gp.points).T)
+    std = np.sqrt(np.maximum(scale - np.einsum("ij,ij->j", half, half), 1e-10 * scale))
+    return gp.mean + cross @ gp.alpha, std, covariance(gp.columns, gp.hyper, points, apart) - half.T @ far
 
 
 def predict_with_gradient(gp: GP, x: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:

@@ -33,6 +33,7 @@ from tunewright.errors import ConfigError
 from tunewright.models import gp as model
 from tunewright.models.acquisition import maximize_acquisition
 from tunewright.models.belief import log_belief
+from tunewright.models.criteria import NAMES, Name, criterion
 from tunewright.models.data import training_set
 from tunewright.models.design import design_row
 
@@ -89,6 +90,7 @@ class Bayes:
     initial: int = 5
     candidates: int = 400
     belief: float = 5.0
+    acquisition: Name = "log_ei"
 
     deliberate = True
 
@@ -97,6 +99,10 @@ class Bayes:
             raise ConfigError(
                 f"Bayes needs initial >= 1, candidates >= 1 and belief >= 0; got initial={self.initial}, "
                 f"candidates={self.candidates}, belief={self.belief}. Use the defaults or larger numbers."
+            )
+        if self.acquisition not in NAMES:
+            raise ConfigError(
+                f"The acquisition must be one of {', '.join(NAMES)}; got {self.acquisition!r}. Choose one of them."
             )
 
     def init(self, problem: Problem) -> BayesState:
@@ -123,7 +129,7 @@ class Bayes:
                 why = {"design": float(number)}
             else:
                 row, gain = self._model(state, x, losses, np.array(awaited), rng)
-                why = {"log_ei": round(gain, 3)}
+                why = {self.acquisition: round(gain, 3)}
             taken = np.concatenate((history.codes, np.reshape(awaited, (len(awaited), space.d))))
             new = first_new(space, taken, row[None], rng)
             if new is None:
@@ -161,14 +167,14 @@ class Bayes:
             gp = model.condition_on(gp, awaited)
         prior = log_belief(space)
         weight = self.belief / len(losses)
+        candidates = space.sample(rng, self.candidates)
         return maximize_acquisition(
-            gp,
-            best,
+            criterion(self.acquisition, gp, best, candidates, rng),
             layout.levels,
             layout.categorical,
-            space.sample(rng, self.candidates),
+            candidates,
             x[order],
             lambda codes: space.repair(codes, rng),
             rng,
-            log_prior=None if prior is None else lambda codes: weight * prior(codes),
+            terms=() if prior is None else (lambda codes: weight * prior(codes),),
         )

@@ -30,7 +30,7 @@ from tunewright.core.problem import Problem
 from tunewright.core.space import Space
 from tunewright.errors import ConfigError
 from tunewright.models import gp as model
-from tunewright.models.acquisition import log_expected_improvement, maximize_acquisition
+from tunewright.models.acquisition import log_expected_improvement, log_improvement, maximize_acquisition
 from tunewright.models.belief import log_belief
 from tunewright.models.data import training_set
 from tunewright.models.design import design_row
@@ -156,15 +156,14 @@ class Saas:
                 gp = model.condition_on(gp, awaited)
             processes.append((gp, best, member.weight))
             row, _ = maximize_acquisition(
-                gp,
-                best,
+                log_improvement(gp, best),
                 layout.levels,
                 layout.categorical,
                 space.sample(rng, self.candidates),
                 x[order],
                 lambda codes: space.repair(codes, rng),
                 rng,
-                log_prior=None if prior is None else lambda codes: weight * prior(codes),
+                terms=() if prior is None else (lambda codes: weight * prior(codes),),
             )
             rows.append(row)
         found = np.array(rows)

@@ -82,7 +82,7 @@ def test_the_maximiser_beats_every_candidate_and_returns_a_legal_new_row():
     candidates = repair(rng.random((100, 3)))
     incumbents = gp.x[np.argsort(gp.y)[:3]]
     row, value = acquisition.maximize_acquisition(
-        gp, best, LEVELS, CATEGORICAL, candidates, incumbents, repair, rng
+        acquisition.log_improvement(gp, best), LEVELS, CATEGORICAL, candidates, incumbents, repair, rng
     )
     assert value >= acquisition.log_expected_improvement(*model.predict(gp, candidates), best).max()
     np.testing.assert_allclose(repair(row[None])[0], row)
@@ -99,15 +99,14 @@ def test_a_prior_moves_the_choice():
         return -1000.0 * x[:, 0]
 
     row, _ = acquisition.maximize_acquisition(
-        gp,
-        float(gp.y.min()),
+        acquisition.log_improvement(gp, float(gp.y.min())),
         LEVELS,
         CATEGORICAL,
         candidates,
         gp.x[:0],
         repair,
         np.random.default_rng(0),
-        log_prior=low_first,
+        terms=(low_first,),
     )
     assert row[0] < 0.2
 
@@ -118,8 +117,7 @@ def test_known_rows_are_avoided_while_there_are_others(known):
     space = (np.arange(4)[:, None] + 0.5) / 4
     gp = model.fit(space[:known], np.arange(float(known)), levels, categorical)
     row, _ = acquisition.maximize_acquisition(
-        gp,
-        float(gp.y.min()),
+        acquisition.log_improvement(gp, float(gp.y.min())),
         levels,
         categorical,
         space,
@@ -137,8 +135,7 @@ def test_a_few_rounds_find_the_optimum_of_a_mixed_function():
         y = losses(x)
         gp = model.fit(x, y, LEVELS, CATEGORICAL)
         row, _ = acquisition.maximize_acquisition(
-            gp,
-            float(gp.y.min()),
+            acquisition.log_improvement(gp, float(gp.y.min())),
             LEVELS,
             CATEGORICAL,
             repair(rng.random((200, 3))),
