@@ -214,6 +214,15 @@ ENTRIES: tuple[Method, ...] = (
         "With spaces that are trees, such as of architectures, and some hundred trials.",
     ),
     Method(
+        "tree_smbo",
+        "tunewright.samplers.tree_smbo:TreeSmbo",
+        "sampler",
+        "trees",
+        "Negrinho and Gordon 2017, arXiv:1704.08792",
+        "Ranks random configurations by ridge regression on n-grams of their decisions.",
+        "With spaces that are trees whose parts occur in several places, when asking must stay cheap.",
+    ),
+    Method(
         "asha",
         "tunewright.schedulers.asha:Asha",
         "scheduler",
