@@ -19,6 +19,11 @@ SAYS = {
         r"best accuracy 0\.[89]\d+ with .*\n[1-9]\d* of 16 trials were paused",
         True,
     ),
+    "architecture_search": (
+        ("torch", "sklearn"),
+        r"best accuracy 0\.[89]\d+ with lr .* and\nModule\('conv', .* -> Module\('dense', units=10\)",
+        True,
+    ),
     "ask_tell": ((), r"best value 0\.\d+ at x=", False),
     "define_by_run": ((), r"best loss 0\.\d+ with .*\nthe space has grown to Space\(layers, ", False),
     "from_optuna": ((), r"best error 0\.\d+ with .*; [1-9]\d* of 40 trials were pruned", False),
