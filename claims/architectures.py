@@ -18,6 +18,7 @@ from tunewright import architect
 from tunewright.bench.simulate import Task
 from tunewright.core.domains import Choice, Order
 from tunewright.core.problem import Objective, Problem
+from tunewright.core.space import Space
 
 TABLE = Path(__file__).parent / "data" / "digits_architectures.json"
 VALIDATION = 797
@@ -35,7 +36,10 @@ NET = architect.Sequence(
     ),
 )
 RATES = tuple(float(f"{r:.3g}") for r in np.logspace(-4, 0.5, 8))
-SPACE = architect.space(NET, optimizer=Choice(["sgd", "adam"]), lr=Order(RATES))
+TRAINING = {"optimizer": Choice(["sgd", "adam"]), "lr": Order(RATES)}
+SPACE = architect.space(NET, **TRAINING)
+# The same search with the training decided after the architecture.
+TRAINING_LAST = Space({**architect.space(NET).domains, **TRAINING}, when=architect.space(NET).when)
 
 
 def key(config: Mapping[str, Any]) -> str:
@@ -52,7 +56,7 @@ def errors() -> dict[str, float]:
     return {key(SPACE.decode(row)): w / VALIDATION for row, w in zip(rows, table["wrong"], strict=True)}
 
 
-def task() -> Task:
+def task(space: Space = SPACE) -> Task:
     """The search as a task: one network per trial."""
     known = errors()
     values = np.array(list(known.values()))
@@ -61,5 +65,5 @@ def task() -> Task:
     def curve(config: Mapping[str, Any]) -> tuple[Floats, Floats]:
         return np.array([known[key(config)]]), one
 
-    problem = Problem(SPACE, (Objective("error"),))
+    problem = Problem(space, (Objective("error"),))
     return Task("digits", problem, curve, float(values.min()), float(np.median(values)))

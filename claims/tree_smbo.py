@@ -18,7 +18,7 @@ CLAIM = Claim(
     paper="Negrinho and Gordon 2017, arXiv:1704.08792, experiments on model search algorithms",
     check=(
         "3,888 networks for 8 by 8 digits, every one trained: an optional convolution, one to three dense layers, activation, "
-        "dropout, optimizer and learning rate; 64 evaluations one after another as in the paper, 60 seeds; tree search with "
+        "dropout, optimizer and learning rate, the latter two decided first; 64 evaluations one after another as in the paper, 60 seeds; tree search with "
         "bisection for comparison."
     ),
     rule=(

@@ -2,7 +2,8 @@
 
 Images of 8 by 8 pixels (scikit-learn's digits): 1,000 to train on, 797 to validate; six epochs in batches of 50, in NumPy.
 
-Run it: python -m claims.data.digits_architectures (about two minutes)
+Run it: OMP_NUM_THREADS=1 python -m claims.data.digits_architectures (about two minutes; with more threads sums are rounded
+otherwise, and a few counts differ)
 """
 
 from __future__ import annotations

@@ -34,16 +34,17 @@ def space(search: Part, /, **more: Domain) -> Space:
 
     Args:
         search: What to search.
-        more: Parameters besides the architecture, such as a learning rate; they come last.
+        more: Parameters besides the architecture, such as a learning rate; they come first, since methods that decide
+            one parameter after another should decide early what matters most.
 
     Raises:
         SpaceError: If two parameters have the same name.
     """
     plan = _Plan()
-    part = search_of(search)
-    _lay_out(part, inside("", part), {}, plan)
     for name, domain in more.items():
         plan.add(name, domain, {})
+    part = search_of(search)
+    _lay_out(part, inside("", part), {}, plan)
     return plan.space()
 
 

@@ -1,7 +1,7 @@
 """Monte-Carlo tree search: treats a configuration as a path of decisions and follows the branches that did well so far.
 
-*Use when* the space is a tree, such as of architectures, in which early decisions matter most, and there are some hundred
-trials. *Do not use when* parameters act jointly and smoothly, or there are few trials: every branch is tried before any is
+*Use when* the space is a tree, such as of architectures, and there are some hundred trials. Declare first what matters most: a
+parameter counts from the time on when the tree has grown down to it, one decision per trial. *Do not use when* parameters act jointly and smoothly, or there are few trials: every branch is tried before any is
 trusted, and a model (``TreeSmbo``, ``Smac``) carries over what it learned from one branch to another.
 
 *Paper*: Negrinho and Gordon 2017 (DeepArchitect, arXiv:1704.08792), the section on model search algorithms: UCT (Kocsis

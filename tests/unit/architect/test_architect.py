@@ -171,9 +171,9 @@ def test_any_order_is_a_permutation():
     assert got == Sequence(Module("norm", eps=0.5), "relu")
 
 
-def test_more_parameters_come_last_and_graph_leaves_them_aside():
+def test_more_parameters_come_first_and_graph_leaves_them_aside():
     found = space(CONV, lr=Float(1e-4, 1, log=True))
-    assert found.names == ("conv.filters", "lr")
+    assert found.names == ("lr", "conv.filters")
     assert graph(CONV, {"conv.filters": 8, "lr": 0.1}) == Module("conv", filters=8, size=3)
 
 
