@@ -40,7 +40,7 @@ class Flaml:
             seed=seed,
         )
         # Its global search takes no seed of the constructor's, but NumPy's.
-        np.random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002 - the state it draws from
 
     def ask(self) -> tuple[Any, dict[str, Any]]:
         """The next configuration; raises ``StopIteration`` if it has none, which may pass while others are pending."""
@@ -59,7 +59,7 @@ class Flaml:
             if kind == "choice":
                 out[name] = spec[int(value)]
             else:
-                value = int(round(value)) if kind.endswith("int") else float(value)
+                value = round(value) if kind.endswith("int") else float(value)
                 out[name] = min(max(value, spec[0]), spec[1])
         return out
 

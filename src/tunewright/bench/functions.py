@@ -11,14 +11,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tunewright.bench.simulate import Floats, Task
-from tunewright.core.domains import Float
+from tunewright.core.domains import Choice, Domain, Float, Int
 from tunewright.core.problem import Objective, Problem
 from tunewright.core.space import Space
 from tunewright.errors import ConfigError
 
 _RANDOM = 2000
+_WHOLE = 11
+_OPTIONS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,12 +164,70 @@ def function_task(name: str, d: int = 0, *, idle: int = 0, moved: int | None = 0
     def loss(config: Mapping[str, Any]) -> float:
         return function.value(np.array([config[n] for n in names]) - shift)
 
+    space = Space({f"x{i}": Float(function.low, function.high) for i in range(d + idle)})
+    label = f"{name}_{d}d" + (f"+{idle}" if idle else "")
+    return _task(label, space, loss, function.least(d))
+
+
+def mixed_task(name: str, floats: int = 20, whole: int = 20, choices: int = 20, *, moved: int = 0) -> Task:
+    """An analytic function of numbers, whole numbers and unordered options, all of which matter; a task without epochs.
+
+    A whole number steps through its range in eleven levels, an option stands for one of five levels in shuffled order;
+    one level is where the minimum lies, so that the best value is that of the function. Which coordinate is of which
+    kind is drawn. Parameters are ``x0`` ... (numbers), ``n0`` ... (whole numbers) and ``c0`` ... (options).
+
+    Args:
+        name: One of ``FUNCTIONS`` that has any dimension.
+        floats: Parameters that are numbers.
+        whole: Parameters that are whole numbers.
+        choices: Parameters that are unordered options.
+        moved: Seed of the places of the minimum, the kinds of the coordinates and the order of the options.
+
+    Raises:
+        ConfigError: If the function has one dimension only, a number is negative, or there is no parameter.
+    """
+    d = floats + whole + choices
+    if name not in FUNCTIONS or FUNCTIONS[name].d or min(floats, whole, choices) < 0 or d < 1:
+        names = ", ".join(n for n, f in FUNCTIONS.items() if not f.d)
+        raise ConfigError(
+            f"A mixed task needs one of {names} and at least one parameter; got {name} and {floats}, {whole}, {choices}."
+        )
+    function = FUNCTIONS[name]
+    span = function.high - function.low
+    rng = np.random.default_rng(moved)
+    at = function.at(d)[(order := rng.permutation(d))]
+    levels = np.repeat([_WHOLE, _OPTIONS], [whole, choices])
+    least = rng.integers(levels)
+    shift = rng.uniform(-0.2, 0.2, floats) * span
+    places = [rng.permutation(_OPTIONS) for _ in range(choices)]
+    keys = [
+        *(f"x{i}" for i in range(floats)),
+        *(f"n{i}" for i in range(whole)),
+        *(f"c{i}" for i in range(choices)),
+    ]
+
+    def loss(config: Mapping[str, Any]) -> float:
+        values = [config[k] for k in keys]
+        steps = np.array([*values[floats : floats + whole], *map(_place, places, values[floats + whole :])])
+        z = np.empty(d)
+        z[order[:floats]] = np.array(values[:floats], dtype=np.float64) - shift
+        z[order[floats:]] = at[floats:] + (steps - least) * span / levels
+        return function.value(z)
+
+    domains: list[Domain] = [Float(function.low, function.high)] * floats
+    domains += [Int(0, _WHOLE - 1)] * whole
+    domains += [Choice([f"o{j}" for j in range(_OPTIONS)])] * choices
+    return _task(f"{name}_mixed_{d}d", Space(dict(zip(keys, domains, strict=True))), loss, function.least(d))
+
+
+def _place(places: NDArray[np.int64], option: str) -> int:
+    return int(places[int(option[1:])])
+
+
+def _task(label: str, space: Space, loss: Callable[[Mapping[str, Any]], float], least: float) -> Task:
     def curve(config: Mapping[str, Any]) -> tuple[Floats, Floats]:
         return np.array([loss(config)]), np.ones(1)
 
-    space = Space({f"x{i}": Float(function.low, function.high) for i in range(d + idle)})
     draws = space.sample(np.random.default_rng(12345), _RANDOM)
     usual = float(np.median([loss(space.decode(row)) for row in draws]))
-    problem = Problem(space, (Objective("loss"),))
-    label = f"{name}_{d}d" + (f"+{idle}" if idle else "")
-    return Task(label, problem, curve, function.least(d), usual)
+    return Task(label, Problem(space, (Objective("loss"),)), curve, least, usual)
