@@ -19,7 +19,7 @@ def _directive(name: str) -> str:
     if inspect.isclass(thing):
         return f".. autoclass:: tunewright.{name}\n   :members:\n"
     if inspect.ismodule(thing):
-        return f".. automodule:: {thing.__name__}\n"
+        return f".. automodule:: {thing.__name__}\n   :members:\n"
     if callable(thing):
         return f".. autofunction:: tunewright.{name}\n"
     return f".. autodata:: tunewright.{name}\n"
