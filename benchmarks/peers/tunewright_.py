@@ -1,4 +1,4 @@
-"""Tunewright through its own ask and tell."""
+"""Tunewright through its own ask and tell: ``tw_auto``, and ``tw_<method>`` for every method of the catalogue."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import tunewright as tw
+from tunewright.catalog import METHODS
 
 VERSION = "tunewright"
 
@@ -46,21 +47,6 @@ class Ours:
 
 
 ADAPTERS: dict[str, tuple[Any, dict[str, Any]]] = {
-    f"tw_{name}": (Ours, {"method": name})
-    for name in (
-        "auto",
-        "bayes",
-        "tpe",
-        "random",
-        "smac",
-        "cqr",
-        "turbo",
-        "saas",
-        "cmaes",
-        "de",
-        "nsga2",
-        "ehvi",
-        "moead",
-    )
+    f"tw_{name}": (Ours, {"method": name}) for name in ("auto", *METHODS)
 }
 MANY = tuple(ADAPTERS)
