@@ -21,6 +21,7 @@ configurations are left out.
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -61,8 +62,8 @@ class MctsState:
     spots: tuple[Spot, ...] = field(compare=False)
     children: list[dict[int, int]] = field(default_factory=lambda: [{}])
     grown: list[bool] = field(default_factory=lambda: [False])
-    nodes: list[int] = field(default_factory=list)
-    trials: list[int] = field(default_factory=list)
+    nodes: array[int] = field(default_factory=lambda: array("q"))
+    trials: array[int] = field(default_factory=lambda: array("q"))
 
 
 def uct(mean: float, visits: float, parent: float, exploration: float) -> float:

@@ -28,7 +28,10 @@ from tunewright.architect import (
     to_dict,
     traverse,
 )
+from tunewright.bench.simulate import Task, simulate
+from tunewright.catalog import METHODS, build
 from tunewright.core.domains import Choice, Float, Int, Order, Subset
+from tunewright.core.problem import Objective, Problem
 from tunewright.errors import SpaceError
 
 CONV = Module("conv", filters=Order([8, 16]), size=3)
@@ -189,6 +192,24 @@ def test_the_search_can_be_tuned_by_any_method():
     assert len(modules(graph(net, study.best.params))) >= 5
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", [m.name for m in METHODS.values() if m.kind == "sampler" and m.name != "grid"]
+)
+def test_every_sampler_takes_a_search(name):
+    conv = Module("conv", filters=Order([8, 16]), ops=Subset(["u", "v"], least=1))
+    block = Sequence(conv, AnyOrder("relu", "norm", "drop"), Optional(Module("dropout", rate=Float(0, 1))))
+    net = Sequence(Repeat(Repeat(block, [1, 2]), [0, 1, 2], name="depth"), Residual(Or(block, None)))
+    task = Task(
+        "net",
+        Problem(space(net, lr=Float(1e-4, 1, log=True)), (Objective("loss"),)),
+        lambda config: (np.array([float(len(modules(graph(net, config))))]), np.ones(1)),
+        0.0,
+        1.0,
+    )
+    assert len(simulate(build(name), task, workers=2, trials=16).losses) == 16
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
     [
@@ -213,6 +234,7 @@ def test_the_search_can_be_tuned_by_any_method():
         (lambda: from_dict({"module": "a", "units": 3}), "Remove them"),
         (lambda: from_dict({"repeat": {"module": "a"}}), "names its parts"),
         (lambda: from_dict([]), "names its parts"),
+        (lambda: from_dict({"or": []}), "at least one part"),
     ],
 )  # fmt: skip
 def test_mistakes_are_refused_in_words(make, says):

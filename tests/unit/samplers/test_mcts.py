@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tunewright.core.algorithm import generator
-from tunewright.core.constraints import Range
+from tunewright.core.constraints import Linear, Range
 from tunewright.core.domains import Bool, Choice, Float, Int, Order, Permutation, Subset
 from tunewright.core.events import Amended, Edited, Ended, Reported, Started
 from tunewright.core.problem import Limit, Objective, Problem
@@ -48,8 +48,8 @@ def test_a_trial_adds_one_node():
     # The root grows first; then deep (option 0); then n=1 (0) under it; flat (1); n=4 (2) under deep.
     assert state.children == [{0: 1, 1: 3}, {0: 2, 2: 4}, {}, {}, {}]
     assert state.grown == [True] * 5
-    assert state.trials == [0, 1, 1, 2, 2, 2, 3, 3, 4, 4, 4]
-    assert state.nodes == [0, 0, 1, 0, 1, 2, 0, 3, 0, 1, 4]
+    assert state.trials.tolist() == [0, 1, 1, 2, 2, 2, 3, 3, 4, 4, 4]
+    assert state.nodes.tolist() == [0, 0, 1, 0, 1, 2, 0, 3, 0, 1, 4]
 
 
 def test_bisection_finds_an_option_half_by_half():
@@ -161,6 +161,40 @@ def test_a_branch_without_allowed_configurations_is_left_out():
         assert action.config["c"] == "good"
         state = tell(method, state, action.config, action.config["x"])
     assert len(state.children) > 5, "the tree grows in spite of the closed branch"
+
+
+def test_a_finite_space_is_tried_once_over_and_then_it_ends():
+    method = Mcts(bisect=False)
+    state = method.init(Problem(TREE))
+    seen = []
+    while actions := method.ask(state, 3, generator(4, state.history.n)):
+        for action in actions:
+            seen.append(action.config)
+            state = tell(method, state, action.config, float(len(seen)))
+    assert len(seen) == len({str(c) for c in seen}) == TREE.size == 10
+    assert method.ask(state, 0, generator(4, 0)) == ()
+
+
+def test_there_need_be_nothing_to_choose():
+    method = Mcts()
+    state = method.init(Problem(Space()))
+    for i in range(3):
+        assert method.ask(state, 1, generator(0, i))[0].config == {}
+        state = tell(method, state, {}, 1.0)
+
+
+def test_no_allowed_configuration_within_reach_falls_back_on_a_draw():
+    # One in twenty thousand is allowed: walks that leave a draw of the space break the constraint.
+    space = Space(
+        {"x": Float(0, 1), "y": Float(0, 1)},
+        constraints=[Linear({"x": 1.0, "y": 1.0}, 1e-2)],
+    )
+    method = Mcts()
+    state = method.init(Problem(space))
+    for i in range(12):
+        (action,) = method.ask(state, 1, generator(0, i))
+        assert space.feasible(action.config)
+        state = tell(method, state, action.config, action.config["x"])
 
 
 def test_an_edited_space_and_an_amended_trial_grow_the_tree_anew():
