@@ -299,11 +299,11 @@ def _propose(
     tree: _Tree, space: Space, seen: set[bytes] | None, rng: np.random.Generator
 ) -> tuple[FloatArray | None, int]:
     """A legal configuration that was not tried, and how far the tree led; None where walks did not find one."""
-    draws: list[FloatArray] = []
+    draws = filled(space.sample(rng, 1), rng)
     for attempt in range(_ATTEMPTS):
-        if not draws:
-            draws = list(filled(space.sample(rng, _ROLLOUTS if attempt else 1), rng))
-        walked, taken = tree.walk(draws.pop(), rng)
+        if attempt == 1:
+            draws = filled(space.sample(rng, _ROLLOUTS), rng)
+        walked, taken = tree.walk(draws[attempt % len(draws)], rng)
         if walked is not None:
             row: FloatArray = space.snap(np.array([walked]).reshape(1, space.d))[0]
             config = space.decode(row)
