@@ -9,6 +9,7 @@ not installed, takes one loss only or refuses every task, or the suite's data ar
 from __future__ import annotations
 
 import argparse
+import functools
 import heapq
 import importlib
 import json
@@ -16,7 +17,6 @@ import pkgutil
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -38,22 +38,22 @@ def tasks(suite: str, quick: bool) -> list[Callable[[], Task | coco.Biobjective]
     """The tasks of a suite, made when called; a third of them when quick."""
     found: list[Callable[[], Task | coco.Biobjective]]
     if suite in ("hpo", "parallel"):
-        found = [partial(tables.point_task, n) for n in tables.POINTS]
+        found = [functools.partial(tables.point_task, n) for n in tables.POINTS]
     elif suite in ("bbob", "bbob10"):
-        found = [partial(coco.bbob_task, f, 10 if suite == "bbob10" else 5) for f in coco.BBOB]
+        found = [functools.partial(coco.bbob_task, f, 10 if suite == "bbob10" else 5) for f in coco.BBOB]
     elif suite == "mixint":
-        found = [partial(coco.mixint_task, f, 10) for f in coco.MIXINT]
+        found = [functools.partial(coco.mixint_task, f, 10) for f in coco.MIXINT]
     elif suite == "biobj":
-        found = [partial(coco.biobj_task, f, 5) for f in coco.BIOBJ]
+        found = [functools.partial(coco.biobj_task, f, 5) for f in coco.BIOBJ]
     elif suite == "real":
-        found = [partial(real.real_task, n) for n in real.REAL]
+        found = [functools.partial(real.real_task, n) for n in real.REAL]
     elif suite == "highdim":
         d, idle = _HIGH
-        found = [partial(functions.function_task, n, d, idle=idle) for n in _FUNCTIONS]
-        found += [partial(functions.mixed_task, n) for n in _MIXED]
+        found = [functools.partial(functions.function_task, n, d, idle=idle) for n in _FUNCTIONS]
+        found += [functools.partial(functions.mixed_task, n) for n in _MIXED]
     elif suite == "functions":
         every = functions.FUNCTIONS
-        found = [partial(functions.function_task, n, every[n].d or 5) for n in every]
+        found = [functools.partial(functions.function_task, n, every[n].d or 5) for n in every]
     else:
         raise SystemExit(
             f"A suite must be hpo, bbob, bbob10, mixint, biobj, real, highdim, functions or parallel; got {suite}."
@@ -61,6 +61,7 @@ def tasks(suite: str, quick: bool) -> list[Callable[[], Task | coco.Biobjective]
     return found[::3] if quick and len(found) > 3 else found
 
 
+@functools.cache
 def adapters() -> dict[str, tuple[Any, dict[str, Any], str]]:
     """Every adapter whose tool can be imported here: its class, its settings, and the package with its version."""
     found = {}

@@ -51,7 +51,7 @@ PEERS = "optuna_tpe,optuna_gp,optuna_cma,hyperopt_tpe,nevergrad_ngopt,smac_hpo,a
 DEFAULTS = {
     "biobj": "tw_auto,tw_ehvi,tw_nsga2,tw_moead,tw_bayes,tw_random,optuna_tpe,optuna_nsga2,optuna_gp,ax_default",
     "highdim": f"tw_auto,tw_turbo,tw_saas,tw_bayes,tw_tpe,tw_cmaes,tw_random,{PEERS}",
-    "parallel": f"{OURS},optuna_tpe,optuna_tpe_liar,optuna_gp,hyperopt_tpe,ax_default",
+    "parallel": f"{OURS},optuna_tpe,optuna_gp,hyperopt_tpe,ax_default",
 }
 QUICK = "tw_auto,tw_bayes,tw_tpe,tw_random,optuna_tpe,hyperopt_tpe,nevergrad_ngopt"
 QUICK_BIOBJ = "tw_auto,tw_ehvi,tw_nsga2,tw_moead,tw_bayes,tw_random,optuna_tpe,optuna_nsga2"

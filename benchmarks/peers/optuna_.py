@@ -1,4 +1,4 @@
-"""Optuna: TPE, multivariate TPE, TPE that counts pending trials as bad, its Gaussian process, CMA-ES and NSGA-II."""
+"""Optuna: TPE (which counts pending trials as bad by default), multivariate TPE, its Gaussian process, CMA-ES, NSGA-II."""
 
 from __future__ import annotations
 
@@ -66,9 +66,8 @@ def _suggest(trial: Any, name: str, domain: Any) -> Any:
 ADAPTERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "optuna_tpe": (Optuna, {"sampler": "TPESampler"}),
     "optuna_tpe_mv": (Optuna, {"sampler": "TPESampler", "multivariate": True, "group": True}),
-    "optuna_tpe_liar": (Optuna, {"sampler": "TPESampler", "constant_liar": True}),
     "optuna_gp": (Optuna, {"sampler": "GPSampler"}),
     "optuna_cma": (Optuna, {"sampler": "CmaEsSampler"}),
     "optuna_nsga2": (Optuna, {"sampler": "NSGAIISampler"}),
 }
-MANY = ("optuna_tpe", "optuna_tpe_liar", "optuna_gp", "optuna_nsga2")
+MANY = ("optuna_tpe", "optuna_gp", "optuna_nsga2")

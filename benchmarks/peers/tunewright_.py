@@ -1,4 +1,4 @@
-"""Tunewright through its own ask and tell: ``tw_auto``, and ``tw_<method>`` for every method of the catalogue."""
+"""Tunewright through its own ask and tell: ``tw_auto``, and ``tw_<method>`` for every method that a name alone makes."""
 
 from __future__ import annotations
 
@@ -47,6 +47,7 @@ class Ours:
 
 
 ADAPTERS: dict[str, tuple[Any, dict[str, Any]]] = {
-    f"tw_{name}": (Ours, {"method": name}) for name in ("auto", *METHODS)
+    f"tw_{name}": (Ours, {"method": name})
+    for name in ("auto", *(n for n, entry in METHODS.items() if entry.kind != "policy"))
 }
 MANY = tuple(ADAPTERS)
