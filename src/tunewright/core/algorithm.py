@@ -64,7 +64,8 @@ class Algorithm(Protocol[S]):
     """What every sampler and scheduler is: frozen hyper-hyperparameters and three functions.
 
     An algorithm that thinks for more than a millisecond or so sets ``deliberate = True``: its decisions are then
-    taken outside the store's write lock.
+    taken outside the store's write lock. One that wants the last loss of every trial, however far it was trained, sets
+    ``mixes_levels = True``: inside a scheduler it then has one state, not one per level.
     """
 
     def init(self, problem: Problem) -> S:

@@ -3,7 +3,7 @@
 A loss after one epoch and a loss after eighty say different things; a model of both at once believes that long
 training makes a good configuration. Every level has its own state of the wrapped sampler. All hear what begins, rests
 and ends, but each hears one loss per trial: the first at or after its level. The sampler of the highest level with enough
-results is the one to ask.
+results is the one to ask. A sampler with ``mixes_levels = True`` has one state instead, which hears everything.
 
 Source: Falkner, Klein and Hutter 2018 (BOHB, arXiv:1807.01774), section 3.1 and Algorithm 2: the model is that of the
 largest budget with at least ``d + 1`` observations.
@@ -32,7 +32,7 @@ class Panel:
     Attributes:
         levels: Steps, ascending; the last is the full training.
         need: Results that a level must have before its sampler is asked.
-        states: State of the sampler at each level.
+        states: State of the sampler at each level; only one of a sampler that mixes levels.
         results: Number of results at each level.
         steps: Last reported step of every trial that is not over.
     """
@@ -51,10 +51,14 @@ class Panel:
             UnsupportedError: If the sampler refuses the problem.
         """
         need = max(problem.space.d + 1, _LEAST)
-        return cls(levels, need, [sampler.init(problem) for _ in levels], [0] * len(levels))
+        heard = levels[-1:] if getattr(sampler, "mixes_levels", False) else levels
+        return cls(levels, need, [sampler.init(problem) for _ in heard], [0] * len(levels))
 
     def apply(self, sampler: Algorithm[Any], events: Sequence[Event]) -> None:
         """Passes events on to the sampler, each at the levels that it concerns."""
+        if len(self.states) < len(self.levels):
+            self.states[0] = sampler.tell(self.states[0], events)
+            return
         shared: list[list[Event]] = [[] for _ in self.levels]
         for event in events:
             if isinstance(event, Reported):

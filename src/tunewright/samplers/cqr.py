@@ -6,14 +6,14 @@ early. *Do not use when* there will be fewer than 30 trials, or losses are smoot
 *Paper*: Salinas, Golebiowski, Klein, Seeger and Archambeau 2023 (arXiv:2305.03623), Algorithm 1 and section 4; the
 correction of Romano, Patterson and Candes 2019 (arXiv:1905.03222).
 
-*Differs*: a quantile forest (Meinshausen 2006) takes the place of boosted trees, at a tenth of the cost. Half the candidates
-are changes of the best trials. Trials that report by step count with the last loss they reported, as in the paper's section
-on several fidelities; a scheduler that keeps levels apart tells the losses of one level only. Awaited trials are left out:
-every draw is another. Several objectives are scalarised anew for each proposal; failed trials count as the worst loss.
-Guesses move the draws by their log density times belief / n, in units of the spread. Beyond 500 trials the forest learns
-from the best 250 and as many of the rest, evenly spaced by rank.
+*Differs*: a quantile forest (Meinshausen 2006) takes the place of boosted trees, at a tenth of the cost. Its quantiles are
+losses that were seen, so draws tie; the lowest median among them goes first. Inside a scheduler one model learns from the last
+loss of every trial, however far it was trained, as in the paper's section 5. Awaited trials are left out: every draw is
+another. Several objectives are scalarised anew for each proposal; failed trials count as the worst loss. Guesses move the
+draws by their log density times belief / n, in units of the spread. Beyond 500 trials the forest learns from the best 250
+and as many of the rest, evenly spaced by rank.
 
-*Cost*: tell O(1) per event; ask one forest of 20 trees, O(n d log n), and O(20 n) comparisons for each of 400 candidates.
+*Cost*: tell O(1) per event; ask one forest of 20 trees, O(n d log n), and O(20 n) additions for each of 2,000 candidates.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from tunewright.core.problem import Problem
 from tunewright.core.space import Space
 from tunewright.errors import ConfigError
 from tunewright.models import quantile as model
-from tunewright.models.acquisition import mutations
 from tunewright.models.belief import log_belief
 from tunewright.models.data import training_set
 from tunewright.models.design import design_row
@@ -40,7 +39,6 @@ from tunewright.models.design import design_row
 FloatArray = NDArray[np.float64]
 
 _BELIEF = 10.0
-_LEADERS = 5
 _LEAF = 2
 _LARGEST = 500
 
@@ -63,7 +61,7 @@ class Cqr:
     Args:
         initial: Trials before the first model: scrambled Sobol points, or draws around the guesses.
         quantiles: Number of quantiles, odd, so that the median is among them.
-        candidates: Configurations compared in every decision.
+        candidates: Random configurations compared in every decision.
         held: Share of the trials that correct the quantiles and are not learned from, in (0, 1).
 
     Raises:
@@ -72,10 +70,11 @@ class Cqr:
 
     initial: int = 10
     quantiles: int = 5
-    candidates: int = 400
+    candidates: int = 2000
     held: float = 0.1
 
     deliberate = True
+    mixes_levels = True
 
     def __post_init__(self) -> None:
         odd = self.quantiles >= 3 and self.quantiles % 2 == 1
@@ -127,9 +126,8 @@ class Cqr:
         # Half the range first: the difference of two huge losses may not be a number.
         y = (losses / 2.0 - least / 2.0) / (most / 2.0 - least / 2.0)
         layout = space.layout
-        order = np.argsort(y, kind="stable")
-        leaders = x[order[:_LEADERS]]
         if len(y) > _LARGEST:
+            order = np.argsort(y, kind="stable")
             half = _LARGEST // 2
             rest = order[half:][np.linspace(0, len(y) - half - 1, half).astype(np.int64)]
             keep = np.concatenate((order[:half], rest))
@@ -144,9 +142,7 @@ class Cqr:
             held=self.held,
             leaf=_LEAF,
         )
-        local = self.candidates // 2
-        beside = space.repair(mutations(leaders, local, layout.levels, layout.categorical, rng), rng)
-        rows = np.concatenate((space.sample(rng, self.candidates - local), beside))
+        rows = space.sample(rng, self.candidates)
         quantiles = model.predict(fitted, rows)
         drawn = quantiles[np.arange(len(rows)), rng.integers(self.quantiles, size=len(rows))]
         prior = log_belief(space)

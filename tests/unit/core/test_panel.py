@@ -116,3 +116,19 @@ def test_in_pieces_and_at_once() -> None:
         pieces.apply(Names(), [event])
     assert losses(pieces) == losses(panel(*events))
     assert pieces.results == panel(*events).results
+
+
+@dataclass(frozen=True)
+class Mixes(Names):
+    """Wants the last loss of every trial, however far it was trained."""
+
+    mixes_levels = True
+
+
+def test_a_sampler_that_mixes_levels_hears_the_last_loss_of_every_trial() -> None:
+    made = Panel.of(Mixes(), PROBLEM, (1, 3, 9))
+    made.apply(Mixes(), [started(0), report(0, 1, 5.0), report(0, 3, 3.0), started(1), report(1, 1, 7.0)])
+    made.apply(Mixes(), [Paused(1, 1, 1), Ended(0, 1, "stopped", step=3), started(2)])
+    assert losses(made) == [[3.0, 7.0, None]]
+    assert made.states[0].pending.tolist() == [False, False, True]
+    assert made.ask(Mixes(), 1, generator(0, 0))[0].config == {"x": 0.02}

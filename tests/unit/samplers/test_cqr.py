@@ -15,6 +15,9 @@ from tunewright.core.space import Space
 from tunewright.errors import ConfigError
 from tunewright.samplers.cqr import Cqr
 from tunewright.samplers.random import Random
+from tunewright.schedulers.asha import Asha
+from tunewright.schedulers.halting import Halting
+from tunewright.schedulers.hyperband import Hyperband
 
 SPACE = Space(x=Float(0, 1), n=Int(1, 5), c=Choice({"a": None, "b": {"z": Float(0, 1)}}))
 
@@ -77,3 +80,22 @@ def test_many_parameters_and_one():
 def test_settings_out_of_range_are_refused(setting):
     with pytest.raises(ConfigError, match="Cqr needs initial >= 1"):
         Cqr(**setting)
+
+
+@pytest.mark.parametrize("scheduler", [Asha, Hyperband, Halting])
+def test_inside_a_scheduler_one_model_learns_from_all_levels(scheduler):
+    # Losses do not depend on the level, so that every trial tells where the best ones are.
+    space = Space(x=Float(0, 1))
+    method = scheduler(Cqr(candidates=200))
+    state = method.init(Problem(space, fidelity=Fidelity(9)))
+    assert len(state.panel.states) == 1
+    events = []
+    for i in range(40):
+        x = (0.5 + 0.618034 * i) % 1.0
+        # No level has more than fourteen results of its own trials; only together do they show the dip at 0.8.
+        step = (1, 3, 9)[i % 3]
+        events += [Started(i, {"x": x}, step), Reported(i, 0, step, {"loss": abs(x - 0.8)})]
+        events.append(Ended(i, 0, "stopped", step=step))
+    state.panel.apply(method.sampler, events)
+    chosen = [state.panel.ask(method.sampler, 1, generator(4, k))[0].config["x"] for k in range(10)]
+    assert abs(np.median(chosen) - 0.8) < 0.1
