@@ -4,13 +4,15 @@
 is known. *Do not use when* all trials cost the same, or the best region may be far from any that was tried (``Bayes``).
 
 *Paper*: Fetterman et al. 2023 (arXiv:2306.08055), section 3: processes of performance, log cost and the Pareto front; candidates
-from normal distributions around the members of the front; expected improvement over the front at the candidate's cost, times
-the probability of a cost below a drawn limit; resampling of members; a model of success.
+from normal distributions around the members of the front; expected improvement over the front at the candidate's cost, or at
+a cost drawn log-uniformly along the front where that is harder to beat, which favours dear trials; times the density of the
+search around the nearest member, the probability of success, and an upper bound of the cost; resampling of members.
 
 *Differs*: coordinates are codes, logarithmic where the space is, and the bounds of the space are hard, but the search does not
 depend on them: it starts at the guesses, or in the middle, with a radius, and moves as the front does; give wide bounds.
-The front is that of the processes' means, and its process is made monotone. The limit of the cost is drawn log-uniformly
-between the front's cheapest cost and twice its dearest. Failures are left out of the processes of performance and cost.
+The front is that of the processes' means, and its process is made monotone. The bound of the cost is met with a probability,
+not by the mean alone. Options of choices are switched at random and have no density. Failures are left out of the processes of
+performance and cost.
 
 *Cost*: ``tell`` O(1) per event; ``ask`` two Gaussian processes of at most 300 rows, one of the front, and 400 candidates.
 """
@@ -42,7 +44,6 @@ IntArray = NDArray[np.int64]
 
 _LINE = columns_of(np.zeros(1, dtype=np.int64), np.zeros(1, dtype=bool))
 _GRID = 64
-_GROWTH = float(np.log(2.0))
 _SWITCH = 0.2
 _PATIENCE = 20
 
@@ -242,18 +243,17 @@ class Carbs:
         front = self._front(state, loss_of, spent, x[good], history.violation[used] <= 0.0)
         if self.resample and number % self.resample == self.resample - 1 and not is_finite(space):
             return _least_measured(front.codes, history.codes)[None], {"again": 1.0}
-        ceiling = rng.uniform(front.costs.min(), front.costs.max() + _GROWTH)
-        if self.max_cost is not None:
-            ceiling = min(ceiling, float(np.log(self.max_cost)))
         if len(awaited):
             loss_of, cost_of = loss_of.given(awaited), cost_of.given(awaited)
         pool = self._near(history, front.codes, self.candidates, self.radius, rng)
         mean, std = loss_of.predict(pool)
         level, spread = cost_of.predict(pool)
         expected = cost_of.shift + cost_of.scale * level
-        # Expected improvement over the front's loss at the cost of each candidate.
-        gain = np.log(std) + log_normal_improvement((front.curve.at(expected) - mean) / std)
-        value = gain + normal_log_cdf((ceiling - expected) / (cost_of.scale * spread))
+        to_beat = np.minimum(front.curve.at(expected), front.curve.at(self._drawn_cost(front, rng)))
+        gain = np.log(std) + log_normal_improvement((to_beat - mean) / std)
+        value = gain.copy()
+        if self.max_cost is not None:
+            value += normal_log_cdf((float(np.log(self.max_cost)) - expected) / (cost_of.scale * spread))
         value += self._log_search(front.codes, pool, space.layout.categorical)
         value += log_feasible(state.memo, columns, history, pool, awaited)
         if not good.all():
@@ -262,6 +262,13 @@ class Carbs:
         first = int(order[0])
         why = {"log_ei": round(float(gain[first]), 3), "log_cost": round(float(expected[first]), 3)}
         return pool[order[:50]], why
+
+    def _drawn_cost(self, front: _Front, rng: np.random.Generator) -> FloatArray:
+        """A log cost along the front, shape ``(1,)``: what is cheaper must be as good as the front is there."""
+        least, most = float(front.costs.min()), float(front.costs.max())
+        if self.max_cost is not None:
+            most = max(least, min(most, float(np.log(self.max_cost))))
+        return np.array([rng.uniform(least, most)])
 
     def _front(
         self, state: CarbsState, loss_of: Metric, spent: FloatArray, x: FloatArray, allowed: NDArray[np.bool_]
@@ -283,8 +290,7 @@ class Carbs:
         if not len(ordered):
             return np.zeros(len(pool))
         gap = np.nan_to_num(pool[:, None, ordered] - centres[None, :, ordered])
-        squared = (gap * gap).sum(axis=2).min(axis=1) / self.radius**2
-        out: FloatArray = -0.5 * squared / len(ordered)
+        out: FloatArray = -0.5 * (gap * gap).sum(axis=2).min(axis=1) / self.radius**2
         return out
 
     def _log_success(
