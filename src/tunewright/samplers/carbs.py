@@ -11,8 +11,8 @@ search around the nearest member, the probability of success, and an upper bound
 *Differs*: coordinates are codes, logarithmic where the space is, and the bounds of the space are hard, but the search does not
 depend on them: it starts at the guesses, or in the middle, with a radius, and moves as the front does; give wide bounds.
 The front is that of the processes' means, and its process is made monotone. The bound of the cost is met with a probability,
-not by the mean alone. Options of choices are switched at random and have no density. Failures are left out of the processes of
-performance and cost.
+not by the mean alone. Options of choices are switched at random and have no density. Awaited trials join the front's process with their means.
+Failures are left out of the processes of performance and cost.
 
 *Cost*: ``tell`` O(1) per event; ``ask`` two Gaussian processes of at most 300 rows, one of the front, and 400 candidates.
 """
@@ -240,7 +240,11 @@ class Carbs:
         loss_of = metric_of(state.memo.setdefault(0, {}), columns, x[good], loss[good])
         spent = log_costs(history, used, objective)
         cost_of = metric_of(state.memo.setdefault(1, {}), columns, x[good], spent)
-        front = self._front(state, loss_of, spent, x[good], history.violation[used] <= 0.0)
+        believed = np.empty((0, 2))
+        if len(awaited):
+            costs = cost_of.shift + cost_of.scale * cost_of.predict(awaited)[0]
+            believed = np.column_stack([loss_of.predict(awaited)[0], costs])
+        front = self._front(state, loss_of, spent, x[good], history.violation[used] <= 0.0, believed)
         if self.resample and number % self.resample == self.resample - 1 and not is_finite(space):
             return _least_measured(front.codes, history.codes)[None], {"again": 1.0}
         if len(awaited):
@@ -271,16 +275,23 @@ class Carbs:
         return np.array([rng.uniform(least, most)])
 
     def _front(
-        self, state: CarbsState, loss_of: Metric, spent: FloatArray, x: FloatArray, allowed: NDArray[np.bool_]
+        self,
+        state: CarbsState,
+        loss_of: Metric,
+        spent: FloatArray,
+        x: FloatArray,
+        allowed: NDArray[np.bool_],
+        believed: FloatArray,
     ) -> _Front:
-        """Members that no allowed trial beats in both the process's mean and the cost."""
+        """Members that no allowed trial beats in both the process's mean and the cost; awaited ones are in the curve only."""
         if not allowed.any():
             allowed = np.ones(len(x), dtype=bool)
-        mean = loss_of.predict(x[allowed])[0]
-        costs = spent[allowed]
-        members = np.flatnonzero(nondominated(np.column_stack([mean, costs])))
-        curve = front_curve(state.memo.setdefault(2, {}), costs[members], mean[members])
-        return _Front(x[allowed][members], costs[members], curve)
+        points = np.column_stack([loss_of.predict(x[allowed])[0], spent[allowed]])
+        members = np.flatnonzero(nondominated(points))
+        both = np.concatenate([points[members], believed])
+        both = both[nondominated(both)]
+        curve = front_curve(state.memo.setdefault(2, {}), both[:, 1], both[:, 0])
+        return _Front(x[allowed][members], spent[allowed][members], curve)
 
     def _log_search(
         self, centres: FloatArray, pool: FloatArray, categorical: NDArray[np.bool_]

@@ -8,7 +8,8 @@ effectiveness with training efficiency.
 
 *Differs*: the loss and the log of the time have a process each, and the utility is ``(1 - weight) loss + weight log time``, both
 in units of their standard deviations over the trials so far; as a sum of independent normals it has expected improvement
-in closed form. Failed trials count as the worst in both. Awaited trials narrow both processes.
+in closed form. Failed trials count as the worst in both. Awaited trials count with their means and narrow
+both processes.
 
 *Cost*: ``tell`` O(1) per event; ``ask`` two Gaussian processes of at most 300 rows and about 900 candidates.
 """
@@ -146,6 +147,9 @@ class Efficient:
         known = np.sum([share * metric.predict(x)[0] for share, metric in both], axis=0)
         allowed = good & (history.violation[rows] <= 0.0)
         best = float(known[allowed].min()) if allowed.any() else float(known.max())
+        if len(awaited):
+            believed = np.sum([share * metric.predict(awaited)[0] for share, metric in both], axis=0)
+            best = min(best, float(believed.min()))
         order = np.argsort(np.where(allowed, known, np.inf), kind="stable")[:_AROUND]
         narrowed = [(share, m.given(awaited) if len(awaited) else m) for share, m in both]
         prior = log_belief(space)

@@ -97,6 +97,19 @@ def test_regions_that_fail_are_left():
     assert sum(c["x"] > 0.55 for c in configs[-15:]) <= 5
 
 
+def test_awaited_trials_are_kept_away_from():
+    method = Carbs(candidates=300)
+    state = method.init(SIZES)
+    for i in range(16):
+        config = SIZES.space.decode(SIZES.space.sample(generator(5, i), 1)[0])
+        metrics, cost = power_law(config)
+        state = method.tell(state, [Started(i, config), Ended(i, 0, "completed", metrics, cost=cost)])
+    batch = method.ask(state, 3, generator(0, 16))
+    rows = np.array([SIZES.space.encode(a.config) for a in batch])
+    apart = np.abs(rows[:, None] - rows[None]).max(axis=2) + np.eye(3)
+    assert apart.min() > 0.02
+
+
 def test_an_objective_may_be_the_cost():
     problem = Problem(SIZES.space, (Objective("loss"), Objective("flops")))
 
