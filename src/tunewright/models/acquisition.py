@@ -47,12 +47,10 @@ class Acquisition:
     Attributes:
         value: From rows of codes ``(q, d)`` to ``(q,)``, larger is better.
         slope: The same and its derivatives by the ordered columns, ``(q,)`` and ``(q, d)``; None where there are none.
-        known: Rows that were tried or are awaited, shape ``(n, d)``.
     """
 
     value: Value
     slope: Slope | None
-    known: FloatArray
 
 
 def log_expected_improvement(mean: FloatArray, std: FloatArray, best: float) -> FloatArray:
@@ -95,7 +93,6 @@ def log_improvement(gp: GP, best: float) -> Acquisition:
     return Acquisition(
         lambda x: log_expected_improvement(*predict(gp, x), best),
         lambda x: log_expected_improvement_with_gradient(gp, x, best),
-        gp.x,
     )
 
 
@@ -197,6 +194,7 @@ def _is_known(known: FloatArray, row: FloatArray) -> bool:
 
 def maximize_acquisition(
     acquisition: Acquisition,
+    known: FloatArray,
     levels: IntArray,
     categorical: BoolArray,
     candidates: FloatArray,
@@ -211,6 +209,7 @@ def maximize_acquisition(
 
     Args:
         acquisition: What is maximised.
+        known: Rows that were tried or are awaited, shape ``(n, d)``.
         levels: Number of levels per column, 0 where continuous, shape ``(d,)``.
         categorical: Which columns have no order, shape ``(d,)``.
         candidates: Legal rows that cover the space, shape ``(q, d)`` with ``q >= 1``.
@@ -236,7 +235,7 @@ def maximize_acquisition(
         order = np.argsort(-values, kind="stable")[:_CLIMBERS]
         return rows[order], values[order]
 
-    known, slope = acquisition.known, acquisition.slope
+    slope = acquisition.slope
     pool = candidates
     if len(incumbents) and local:
         pool = np.vstack([pool, repair(mutations(incumbents, local, levels, categorical, rng))])

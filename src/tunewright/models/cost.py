@@ -13,6 +13,8 @@ the median one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -92,12 +94,12 @@ def cooling(spent: float, budget: float, before: float = 0.0) -> float:
 
     Args:
         spent: Cost of all trials so far, any unit.
-        budget: Cost that all trials together may have, same unit, above ``before``.
+        budget: Cost that all trials together may have, same unit.
         before: Cost of the initial design, same unit.
 
     Source: Lee et al. 2020, arXiv:2003.10870, eq. 4.
     """
-    return min(1.0, max(0.0, (budget - spent) / (budget - before)))
+    return min(1.0, max(0.0, (budget - spent) / (budget - before))) if budget > before else 0.0
 
 
 def per_cost(
@@ -116,3 +118,32 @@ def per_cost(
     mean, _ = costs.predict(rows)
     out: FloatArray = log_acquisition - exponent * (costs.shift + costs.scale * mean)
     return out
+
+
+def cost_term(
+    memo: Memo,
+    columns: Columns,
+    history: History,
+    objective: int | None = None,
+    budget: float | None = None,
+    initial: int = 0,
+) -> Callable[[FloatArray], FloatArray] | None:
+    """What ``per_cost`` adds to a log acquisition, from rows of codes ``(q, d)`` to ``(q,)``; None while no cost is known.
+
+    Args:
+        memo: Remembers hyperparameters; a cache.
+        columns: The embedding.
+        history: The trials; failed ones cost, too.
+        objective: Number of the objective that is the cost, or None for seconds.
+        budget: Cost that all trials together may have, which cools the cost; None keeps it in full.
+        initial: Number of the trials of the design.
+    """
+    costs = history.costs if objective is None else history.losses[:, objective]
+    rows = np.isfinite(costs) & ~np.isnan(history.codes).all(axis=1)
+    if not rows.any():
+        return None
+    exponent = 1.0
+    if budget is not None:
+        exponent = cooling(float(costs[rows].sum()), budget, float(costs[:initial][rows[:initial]].sum()))
+    fitted = cost_model(memo, columns, history, rows, objective)
+    return lambda x: per_cost(np.zeros(len(x)), fitted, x, exponent)

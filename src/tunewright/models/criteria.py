@@ -66,14 +66,14 @@ def criterion(
         beta = _SCALED * confidence_schedule(len(gp.x) + 1, len(cover))
         return _pointwise(gp, lambda mean, std: optimism(mean, std, best, beta))
     if name == "thompson":
-        return Acquisition(_draw(gp, best, rng), None, gp.x)
+        return Acquisition(_draw(gp, best, rng), None)
     if name == "mes":
         mean, std = model.predict(gp, np.vstack([cover, gp.x]))
         # No minimum lies above what is expected of a row that was tried.
         minima = np.minimum(gumbel_minima(mean, std, draws, rng), float(mean[len(cover) :].min()))
         return _pointwise(gp, lambda mean, std: log_max_value_entropy(mean, std, minima))
     if name == "jes":
-        return Acquisition(_joint(gp, np.vstack([cover, gp.x]), rng, draws), None, gp.x)
+        return Acquisition(_joint(gp, np.vstack([cover, gp.x]), rng, draws), None)
     return log_improvement(gp, best)
 
 
@@ -128,7 +128,7 @@ def _pointwise(gp: model.GP, partials: Partials) -> Acquisition:
         value, by_mean, by_std = partials(mean, std)
         return value, by_mean[:, None] * mean_slope + by_std[:, None] * std_slope
 
-    return Acquisition(lambda x: partials(*model.predict(gp, x))[0], slope, gp.x)
+    return Acquisition(lambda x: partials(*model.predict(gp, x))[0], slope)
 
 
 def _draw(gp: model.GP, best: float, rng: np.random.Generator) -> Value:

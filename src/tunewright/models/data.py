@@ -35,8 +35,16 @@ def training_trials(history: History) -> NDArray[np.bool_]:
     return rows
 
 
-def training_set(history: History, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
-    """Rows of codes ``(n, d)`` and one finite loss each ``(n,)``; empty when no trial has a loss."""
+def training_set(
+    history: History, rng: np.random.Generator, without: int | None = None
+) -> tuple[FloatArray, FloatArray]:
+    """Rows of codes ``(n, d)`` and one finite loss each ``(n,)``; empty when no trial has a loss.
+
+    Args:
+        history: The trials.
+        rng: Draws the weights of several objectives.
+        without: Number of an objective that is not part of the loss.
+    """
     rows = training_trials(history)
     if not rows.any():
         return np.empty((0, history.problem.space.d)), np.empty(0)
@@ -44,6 +52,8 @@ def training_set(history: History, rng: np.random.Generator) -> tuple[FloatArray
     good = usable[rows]
     losses = np.full(len(good), np.nan)
     several = history.losses[rows][good]
+    if without is not None:
+        several = np.delete(several, without, axis=1)
     losses[good] = several[:, 0] if several.shape[1] == 1 else scalarise(several, rng)
     worst = float(np.nanmax(losses))
     excess = history.violation[rows]
@@ -107,3 +117,52 @@ def pool(x: FloatArray, losses: FloatArray) -> Pooled:
 def pooled(history: History, rng: np.random.Generator) -> Pooled:
     """The training set with the trials of each configuration as one observation."""
     return pool(*training_set(history, rng))
+
+
+class Observations(NamedTuple):
+    """What a model learns losses from when it learns separately which configurations are allowed.
+
+    Attributes:
+        rows: Codes, one row per configuration, NaN where inactive, shape ``(k, d)``.
+        losses: Mean loss of its trials, shape ``(k,)``.
+        counts: Number of its trials, shape ``(k,)``.
+        allowed: Whether most of them kept the outcome limits, shape ``(k,)``.
+    """
+
+    rows: FloatArray
+    losses: FloatArray
+    counts: FloatArray
+    allowed: NDArray[np.bool_]
+
+    @property
+    def weights(self) -> FloatArray | None:
+        """What ``models.gp`` takes as weights, shape ``(k,)``; None where no configuration was tried twice."""
+        return 1.0 / self.counts if np.any(self.counts > 1.0) else None
+
+
+def observations(history: History, rng: np.random.Generator, without: int | None = None) -> Observations:
+    """Measured losses, those over an outcome limit too; failed trials left out; replicates pooled.
+
+    While no two allowed losses differ, this is the pooled ``training_set`` instead, where failed trials count as the worst
+    and, as long as nothing is allowed, the excess over the limits stands for the loss.
+
+    Args:
+        history: The trials.
+        rng: Draws the weights of several objectives.
+        without: Number of an objective that is not part of the loss.
+    """
+    usable = history.usable & np.isfinite(history.losses).all(axis=1)
+    rows = usable & ~np.isnan(history.codes).all(axis=1)
+    kept = history.violation[rows] <= 0.0
+    several = history.losses[rows]
+    if without is not None:
+        several = np.delete(several, without, axis=1)
+    if not np.any(kept) or bool(np.all(several[kept] == several[kept][0])):
+        x, losses = training_set(history, rng, without)
+        kept = np.ones(len(losses), dtype=np.bool_)
+    else:
+        x, losses = history.codes[rows], several[:, 0] if several.shape[1] == 1 else scalarise(several, rng)
+    found = pool(x, losses)
+    if len(found.losses) < len(losses):
+        kept = pool(x, kept.astype(np.float64)).losses > 0.5
+    return Observations(found.rows, found.losses, found.counts, kept)

@@ -13,6 +13,7 @@ found on the scale of the trials they are found on, so that they stay the same u
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -90,10 +91,21 @@ def metric_of(memo: Memo, columns: model.Columns, x: FloatArray, values: FloatAr
     if len(values) > MAX_ROWS:
         keep = best_and_newest(values, MAX_ROWS)
         x, values = x[keep], values[keep]
-    y = (values - mean) / scale
+    return Metric(unwarped(columns, hyper, x, (values - mean) / scale), mean, scale)
+
+
+def unwarped(columns: model.Columns, hyper: model.Hyper, x: FloatArray, y: FloatArray) -> model.GP:
+    """A process of values as they are, where ``gp.update`` would warp them.
+
+    Args:
+        columns: The embedding.
+        hyper: The hyperparameters.
+        x: Rows of codes, shape ``(n, d)`` with ``n`` at most ``gp.MAX_EXACT``.
+        y: Values of about unit size, shape ``(n,)``.
+    """
     process = model.update(columns, hyper, x, y)
     level, alpha = centre(process.factor, y)
-    return Metric(replace(process, y=y, mean=level, alpha=alpha), mean, scale)
+    return replace(process, y=y, mean=level, alpha=alpha)
 
 
 def best_and_newest(values: FloatArray, size: int) -> IntArray:
@@ -125,27 +137,39 @@ def log_feasible(
     candidates: FloatArray,
     awaited: FloatArray,
 ) -> FloatArray:
-    """Log probability that all outcome limits are met at rows of codes ``(q, d)``; shape ``(q,)``.
+    """Log probability that all outcome limits are met at rows of codes ``(q, d)``; shape ``(q,)``, see ``feasibility``."""
+    return feasibility(memos, columns, history, awaited)(candidates)
+
+
+def feasibility(
+    memos: dict[int, Memo], columns: model.Columns, history: History, awaited: FloatArray
+) -> Callable[[FloatArray], FloatArray]:
+    """Log probability that all outcome limits are met, from rows of codes ``(q, d)`` to ``(q,)``.
 
     Args:
         memos: Caches by number of the limit, from -1 downwards.
         columns: The embedding.
         history: The trials.
-        candidates: Rows of codes, shape ``(q, d)``.
         awaited: Rows of codes whose results are awaited, shape ``(k, d)``.
 
     Source: Gardner et al. 2014, ICML, "Bayesian Optimization with Inequality Constraints", section 3.
     """
     from tunewright.numerics.distributions import normal_log_cdf
 
-    total = np.zeros(len(candidates))
     usable = history.usable & ~np.isnan(history.codes).all(axis=1)
+    metrics: list[Metric] = []
     for k, margin in enumerate(history.margins.T):
         known = usable & np.isfinite(margin)
         if int(known.sum()) < 2:
             continue
-        memo = memos.setdefault(-1 - k, {})
-        metric = metric_of(memo, columns, history.codes[known], margin[known])
-        mean, std = (metric.given(awaited) if len(awaited) else metric).predict(candidates)
-        total += normal_log_cdf((float(metric.standard(0.0)) - mean) / std)
-    return total
+        metric = metric_of(memos.setdefault(-1 - k, {}), columns, history.codes[known], margin[known])
+        metrics.append(metric.given(awaited) if len(awaited) else metric)
+
+    def log_probability(candidates: FloatArray) -> FloatArray:
+        total = np.zeros(len(candidates))
+        for metric in metrics:
+            mean, std = metric.predict(candidates)
+            total += normal_log_cdf((float(metric.standard(0.0)) - mean) / std)
+        return total
+
+    return log_probability

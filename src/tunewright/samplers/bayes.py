@@ -6,20 +6,27 @@ when* thousands of cheap trials are planned (``Tpe`` or an evolution strategy) o
 *Paper*: Jones, Schonlau and Welch 1998 (EGO), with log expected improvement of Ament et al. 2023
 (arXiv:2310.20708) and length-scale priors of Hvarfner et al. 2024 (arXiv:2402.02229); awaited trials as in
 Ginsbourger et al. 2010 (kriging believer); several objectives as in Knowles 2006 (ParEGO, eq. 1 and 2); guesses as
-in Hvarfner et al. 2022 (piBO, arXiv:2204.11051, eq. 6).
+in Hvarfner et al. 2022 (piBO, arXiv:2204.11051, eq. 6); outcome limits as in Gardner et al. 2014 (ICML, section 3) and
+failures as in Gelbart et al. 2014 (arXiv:1403.5607, section 3): the improvement is weighed by the probability that a trial
+does not fail and keeps the limits, learned by a process of failures and one per limit (``models.invalid``); improvement per cost as in Snoek et
+al. 2012 (arXiv:1206.2944, section 3.2), with the cooling of Lee et al. 2020 (arXiv:2003.10870, eq. 4). The other
+acquisitions and their papers: ``models.criteria``.
 
-*Differs*: losses are warped (``models.warp``), failed trials count as the worst loss known, trials that exceed an
-outcome limit as worse than every one that does not (Deb 2000), and hyperparameters are found anew at a growing
-interval, always from the same start, so that a decision depends on the log alone.
+*Differs*: losses are warped (``models.warp``), and hyperparameters are found anew at a growing interval, always from the
+same start, so that a decision depends on the log alone. Trials of the same configuration are one observation, with the
+noise divided by their number. While no two allowed losses differ, failed trials count as the worst loss known, and as long
+as nothing keeps the limits, the excess stands for the loss.
 
 *Cost*: ``tell`` O(1) per event; ``ask`` one factorisation of n^3 (n at most 500), plus some twenty when
-hyperparameters are due, and one prediction of 600 candidates.
+hyperparameters are due, and one prediction of 600 candidates. Failures, every outcome limit that was exceeded, and
+``cost`` take one more process each, of at most 300 rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,17 +38,19 @@ from tunewright.core.novelty import first_new
 from tunewright.core.problem import Problem
 from tunewright.errors import ConfigError
 from tunewright.models import gp as model
-from tunewright.models.acquisition import maximize_acquisition
+from tunewright.models.acquisition import Value, maximize_acquisition
 from tunewright.models.belief import log_belief
+from tunewright.models.cost import cost_objective, cost_term
 from tunewright.models.criteria import NAMES, Name, criterion
-from tunewright.models.data import training_set
+from tunewright.models.data import Observations, observations
 from tunewright.models.design import design_row
+from tunewright.models.invalid import log_validity
+from tunewright.models.refit import Memo, tuning_size
 
 FloatArray = NDArray[np.float64]
 
-_DENSE = 30
-_GROWTH = 1.1
 _TIE, _MOST_TIES = 0.1, 10
+_COST = 0
 
 
 @dataclass(slots=True)
@@ -51,18 +60,12 @@ class BayesState:
     Attributes:
         history: The trials.
         memo: Hyperparameters already found, keyed by the data they were found on; a cache, not a fact.
+        memos: The same of other processes: 0 the cost, 1 the failures, limits below zero; a cache.
     """
 
     history: History
     memo: dict[tuple[bytes, bytes], model.Hyper] = field(default_factory=dict, compare=False, repr=False)
-
-
-def tuning_size(n: int) -> int:
-    """How many of ``n`` trials the hyperparameters are found on: all at first, then in steps of a tenth."""
-    size = min(n, _DENSE)
-    while size >= _DENSE and (larger := int(np.ceil(size * _GROWTH))) <= n:
-        size = larger
-    return size
+    memos: dict[int, Memo] = field(default_factory=dict, compare=False, repr=False)
 
 
 def tied(losses: FloatArray) -> int:
@@ -82,6 +85,13 @@ class Bayes:
         initial: Trials before the first model: scrambled Sobol points, or draws around the guesses.
         candidates: Random configurations compared in every decision.
         belief: Weight of the guesses, as a number of trials after which they count as much as one result.
+        acquisition: ``"log_ei"`` expected improvement, ``"lcb"`` confidence bound, ``"thompson"`` one draw of the process,
+            ``"mes"`` max-value entropy search, ``"jes"`` joint entropy search. Trials that run at the same time see the
+            earlier ones as awaited whatever the acquisition.
+        cost: ``"seconds"``, what trials are measured to take, or the name of one of several objectives: the acquisition is
+            divided by the expected cost, and that objective is no longer a loss. None: all trials cost the same.
+        budget: Cost that all trials together may have, in the unit of ``cost``: as it is used up, the cost of a trial counts
+            less. None: it counts in full.
 
     Raises:
         ConfigError: If a setting is out of range.
@@ -91,6 +101,8 @@ class Bayes:
     candidates: int = 400
     belief: float = 5.0
     acquisition: Name = "log_ei"
+    cost: str | None = None
+    budget: float | None = None
 
     deliberate = True
 
@@ -102,11 +114,22 @@ class Bayes:
             )
         if self.acquisition not in NAMES:
             raise ConfigError(
-                f"The acquisition must be one of {', '.join(NAMES)}; got {self.acquisition!r}. Choose one of them."
+                f"Bayes needs acquisition to be one of {', '.join(NAMES)}; got acquisition={self.acquisition!r}. "
+                "Choose one of these."
+            )
+        if self.budget is not None and (self.cost is None or not 0.0 < self.budget < inf):
+            raise ConfigError(
+                f"Bayes needs a positive budget and a cost that it is counted in; got budget={self.budget}, "
+                f"cost={self.cost!r}. Leave the budget out, or pass cost='seconds'."
             )
 
     def init(self, problem: Problem) -> BayesState:
-        """The state before the first event."""
+        """The state before the first event.
+
+        Raises:
+            ConfigError: If the cost is not an objective that can be one.
+        """
+        self._cost_objective(problem)
         return BayesState(History(problem))
 
     def tell(self, state: BayesState, events: Sequence[Event]) -> BayesState:
@@ -120,15 +143,16 @@ class Bayes:
         history = state.history
         space = history.problem.space
         awaited: list[FloatArray] = list(history.codes[history.pending])
+        without = self._cost_objective(history.problem)
         out: list[Action] = []
         for slot in range(slots):
             number = history.n + slot
-            x, losses = training_set(history, rng)
-            if number < self.initial or len(np.unique(losses)) < 2:
-                row = design_row(history.problem, number, self.initial, rng)
+            seen = observations(history, rng, without)
+            if number < self.initial or len(np.unique(seen.losses)) < 2:
+                row = self._design(state, number, np.array(awaited), rng)
                 why = {"design": float(number)}
             else:
-                row, gain = self._model(state, x, losses, np.array(awaited), rng)
+                row, gain = self._model(state, seen, np.array(awaited), rng)
                 why = {self.acquisition: round(gain, 3)}
             taken = np.concatenate((history.codes, np.reshape(awaited, (len(awaited), space.d))))
             new = first_new(space, taken, row[None], rng)
@@ -138,43 +162,82 @@ class Bayes:
             out.append(Start(space.decode(new), why=why))
         return tuple(out)
 
-    def _hyper(
-        self, state: BayesState, columns: model.Columns, x: FloatArray, losses: FloatArray
-    ) -> model.Hyper:
-        size = tuning_size(len(losses))
-        x, losses = x[:size], losses[:size]
-        key = (x.tobytes(), losses.tobytes())
+    def _cost_objective(self, problem: Problem) -> int | None:
+        return None if self.cost is None else cost_objective(problem, self.cost)
+
+    def _design(
+        self, state: BayesState, number: int, awaited: FloatArray, rng: np.random.Generator
+    ) -> FloatArray:
+        """A row of the design; beyond it the one of some draws that fails least, once some failed."""
+        problem = state.history.problem
+        space = problem.space
+        valid = None
+        if number >= self.initial and space.d:
+            columns = model.columns_of(space.layout.levels, space.layout.categorical)
+            valid = log_validity(state.memos, columns, state.history, awaited)
+        if valid is None:
+            return design_row(problem, number, self.initial, rng)
+        rows = space.sample(rng, self.candidates)
+        row: FloatArray = rows[int(np.argmax(valid(rows)))]
+        return row
+
+    def _hyper(self, state: BayesState, columns: model.Columns, seen: Observations) -> model.Hyper:
+        size = tuning_size(len(seen.losses))
+        x, losses, weights = seen.rows[:size], seen.losses[:size], seen.weights
+        key = (x.tobytes(), losses.tobytes() + (b"" if weights is None else weights[:size].tobytes()))
         if key not in state.memo:
             state.memo.clear()
-            state.memo[key] = model.learn(columns, x, losses)
+            state.memo[key] = model.learn(
+                columns, x, losses, weights=None if weights is None else weights[:size]
+            )
         return state.memo[key]
+
+    def _terms(self, state: BayesState, columns: model.Columns, awaited: FloatArray, n: int) -> list[Value]:
+        """What is added to the acquisition: belief, validity, cost."""
+        history = state.history
+        out: list[Value] = []
+        prior, weight = log_belief(history.problem.space), self.belief / n
+        if prior is not None:
+            out.append(lambda rows: weight * prior(rows))
+        valid = log_validity(state.memos, columns, history, awaited)
+        if valid is not None:
+            out.append(valid)
+        if self.cost is not None:
+            memo = state.memos.setdefault(_COST, {})
+            objective = self._cost_objective(history.problem)
+            term = cost_term(memo, columns, history, objective, self.budget, self.initial)
+            out.extend([] if term is None else [term])
+        return out
 
     def _model(
         self,
         state: BayesState,
-        x: FloatArray,
-        losses: FloatArray,
+        seen: Observations,
         awaited: FloatArray,
         rng: np.random.Generator,
     ) -> tuple[FloatArray, float]:
-        space = state.history.problem.space
+        history = state.history
+        space = history.problem.space
         layout = space.layout
         columns = model.columns_of(layout.levels, layout.categorical)
-        gp = model.update(columns, self._hyper(state, columns, x, losses), x, losses)
-        best = float(gp.y.min()) - _TIE * tied(losses)
-        order = np.argsort(losses, kind="stable")[:5]
+        gp = model.update(columns, self._hyper(state, columns, seen), seen.rows, seen.losses, seen.weights)
+        allowed = seen.losses[seen.allowed]
+        best = float(gp.warp(allowed).min()) - _TIE * tied(allowed)
+        order = np.argsort(np.where(seen.allowed, seen.losses, inf), kind="stable")[:5]
+        terms = self._terms(state, columns, awaited, len(seen.losses))
+        known = history.codes
         if len(awaited):
             gp = model.condition_on(gp, awaited)
-        prior = log_belief(space)
-        weight = self.belief / len(losses)
+            known = np.concatenate((known, awaited))
         candidates = space.sample(rng, self.candidates)
         return maximize_acquisition(
             criterion(self.acquisition, gp, best, candidates, rng),
+            known,
             layout.levels,
             layout.categorical,
             candidates,
-            x[order],
+            seen.rows[order],
             lambda codes: space.repair(codes, rng),
             rng,
-            terms=() if prior is None else (lambda codes: weight * prior(codes),),
+            terms=terms,
         )

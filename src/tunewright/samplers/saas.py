@@ -157,6 +157,7 @@ class Saas:
             processes.append((gp, best, member.weight))
             row, _ = maximize_acquisition(
                 log_improvement(gp, best),
+                gp.x,
                 layout.levels,
                 layout.categorical,
                 space.sample(rng, self.candidates),

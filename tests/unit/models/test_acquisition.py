@@ -82,7 +82,7 @@ def test_the_maximiser_beats_every_candidate_and_returns_a_legal_new_row():
     candidates = repair(rng.random((100, 3)))
     incumbents = gp.x[np.argsort(gp.y)[:3]]
     row, value = acquisition.maximize_acquisition(
-        acquisition.log_improvement(gp, best), LEVELS, CATEGORICAL, candidates, incumbents, repair, rng
+        acquisition.log_improvement(gp, best), gp.x, LEVELS, CATEGORICAL, candidates, incumbents, repair, rng
     )
     assert value >= acquisition.log_expected_improvement(*model.predict(gp, candidates), best).max()
     np.testing.assert_allclose(repair(row[None])[0], row)
@@ -100,6 +100,7 @@ def test_a_prior_moves_the_choice():
 
     row, _ = acquisition.maximize_acquisition(
         acquisition.log_improvement(gp, float(gp.y.min())),
+        gp.x,
         LEVELS,
         CATEGORICAL,
         candidates,
@@ -118,6 +119,7 @@ def test_known_rows_are_avoided_while_there_are_others(known):
     gp = model.fit(space[:known], np.arange(float(known)), levels, categorical)
     row, _ = acquisition.maximize_acquisition(
         acquisition.log_improvement(gp, float(gp.y.min())),
+        gp.x,
         levels,
         categorical,
         space,
@@ -136,6 +138,7 @@ def test_a_few_rounds_find_the_optimum_of_a_mixed_function():
         gp = model.fit(x, y, LEVELS, CATEGORICAL)
         row, _ = acquisition.maximize_acquisition(
             acquisition.log_improvement(gp, float(gp.y.min())),
+            gp.x,
             LEVELS,
             CATEGORICAL,
             repair(rng.random((200, 3))),

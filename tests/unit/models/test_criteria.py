@@ -40,7 +40,7 @@ def test_each_finds_the_good_region_and_nothing_known(name):
     gp = fitted()
     acquisition, cover, rng = chosen(name, gp)
     row, value = maximize_acquisition(
-        acquisition, LEVELS, CATEGORICAL, cover, gp.x[np.argsort(gp.y)[:3]], repair, rng
+        acquisition, gp.x, LEVELS, CATEGORICAL, cover, gp.x[np.argsort(gp.y)[:3]], repair, rng
     )
     assert np.isfinite(value)
     assert losses(row[None])[0] < np.quantile(losses(rows(2000, 7)), 0.2)

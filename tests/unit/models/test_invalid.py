@@ -12,7 +12,8 @@ from tunewright.core.events import Ended, Started
 from tunewright.core.history import History
 from tunewright.core.problem import Limit, Problem
 from tunewright.core.space import Space
-from tunewright.models.invalid import log_validity
+from tunewright.models import invalid
+from tunewright.models.kernel import columns_of
 
 SPACE = Space(x=Float(0, 1), y=Float(0, 1), kind=Choice({"a": None, "b": Space(z=Float(0, 1))}))
 
@@ -25,6 +26,12 @@ def history(n, outcome, *, limits=(), seed=0):
         out.apply(Started(i, config))
         out.apply(Ended(i, 0, ended, metrics))
     return out
+
+
+def log_validity(told, memos=None, awaited=()):
+    layout = told.problem.space.layout
+    columns = columns_of(layout.levels, layout.categorical)
+    return invalid.log_validity({} if memos is None else memos, columns, told, np.array(awaited))
 
 
 def half(config):
@@ -50,11 +57,39 @@ def test_an_invalid_half_is_learned_from_twenty_trials():
     assert np.mean((p < 0.5) == invalid) > 0.85
 
 
-def test_few_trials_leave_it_near_the_base_rate():
+def test_few_trials_leave_it_uncertain():
     probability = log_validity(history(2, lambda c: ("failed", None)))
     assert probability is not None
-    # (0 + 1) / (2 + 2) valid, half of it trusted.
-    np.testing.assert_allclose(np.exp(probability(queries(5)[0])), 0.125)
+    p = np.exp(probability(queries()[0]))
+    # At a label of 1 with the least variance, 1 / 2 + 0.05, the normal distribution function is 0.089.
+    assert p.min() > 0.08
+    assert p.max() < 0.5
+
+
+def test_failures_by_chance_say_little_about_places():
+    rng = np.random.default_rng(5)
+    chance = history(60, lambda c: ("failed", None) if rng.random() < 0.3 else ("completed", {"loss": 0.0}))
+    by_chance = log_validity(chance)(queries()[0])
+    by_place = log_validity(history(60, half))(queries()[0])
+    assert np.exp(by_chance).std() < 0.5 * np.exp(by_place).std()
+
+
+def test_failures_and_limits_multiply():
+    def outcome(config):
+        return ("failed", None) if config["x"] > 0.7 else ("completed", {"loss": 0.0, "size": config["y"]})
+
+    found = log_validity(history(60, outcome, limits=(Limit("size", 0.5),)))
+    rows, _ = queries()
+    good = (rows[:, 0] < 0.7) & (rows[:, 1] < 0.5)
+    assert np.mean((np.exp(found(rows)) > 0.5) == good) > 0.9
+
+
+def test_awaited_trials_leave_the_expectation_as_it_is():
+    told = history(20, half)
+    rows, _ = queries()
+    alone, awaiting = (log_validity(told, awaited=more)(rows) for more in ((), rows[:3]))
+    np.testing.assert_array_equal(alone > np.log(0.5), awaiting > np.log(0.5))
+    assert not np.array_equal(alone[:3], awaiting[:3])
 
 
 def test_an_invalid_branch_is_learned():
@@ -106,9 +141,9 @@ def test_the_same_history_says_the_same():
 
 @pytest.mark.parametrize("n", [100])
 def test_a_hundred_trials_take_milliseconds(n):
-    told = history(n, half)
-    log_validity(told)
+    told, memos = history(n, half), {}
+    log_validity(told, memos)
     start = time.process_time()
     for _ in range(5):
-        log_validity(told)
+        log_validity(told, memos)
     assert (time.process_time() - start) / 5 < 0.05

@@ -9,6 +9,7 @@ from tunewright.core.space import Space
 from tunewright.errors import ConfigError
 from tunewright.models.belief import log_belief
 from tunewright.models.data import scalarise
+from tunewright.models.refit import tuning_size
 from tunewright.samplers import bayes
 from tunewright.samplers.bayes import Bayes
 
@@ -122,7 +123,7 @@ def test_belief_is_a_density():
 
 
 def test_tuning_sizes():
-    assert [bayes.tuning_size(n) for n in (2, 30, 31, 32, 33, 36, 37)] == [2, 30, 30, 30, 33, 33, 37]
+    assert [tuning_size(n) for n in (2, 30, 31, 32, 33, 36, 37)] == [2, 30, 30, 30, 33, 33, 37]
 
 
 def test_scalarisation_prefers_dominating_rows():
