@@ -142,6 +142,36 @@ def additive(scaled: FloatArray) -> FloatArray:
     return total
 
 
+def _single(columns: Columns, a: FloatArray, b: FloatArray, closeness: FloatArray) -> FloatArray:
+    """``additive`` of ``gaps`` times ``closeness``, shape ``(n, m)``; a column at a time, so that little memory is touched."""
+    m = len(columns.ordered)
+    total = np.zeros((len(a), len(b)))
+    gap, decay, slope = np.empty_like(total), np.empty_like(total), np.empty_like(total)
+    at = {int(column): (i, 0) for i, column in enumerate(columns.ordered)}
+    first = 2 * m
+    for column, k in columns.categorical:
+        at[column] = (first, k)
+        first += k
+    for column, (i, k) in sorted(at.items()):
+        if k:
+            gap[:] = np.sqrt(squared_distances(a[:, i : i + k], b[:, i : i + k]))
+        else:
+            np.abs(np.subtract(a[:, i, None], b[:, i], out=gap), out=gap)
+            on_a, on_b = a[:, m + i], b[:, m + i]
+            if on_a.min(initial=_INACTIVE) < _INACTIVE or on_b.min(initial=_INACTIVE) < _INACTIVE:
+                np.hypot(gap, on_a[:, None] - on_b, out=gap)
+        gap *= _ROOT5 * closeness[column]
+        np.exp(np.negative(gap, out=decay), out=decay)
+        np.multiply(gap, 1.0 / 3.0, out=slope)
+        slope += 1.0
+        slope *= gap
+        slope += 1.0
+        slope *= decay
+        total += slope
+    total /= columns.d
+    return total
+
+
 def covariance(columns: Columns, hyper: Hyper, a: FloatArray, b: FloatArray) -> FloatArray:
     """Covariance of the noiseless process at embedded points ``(n, p)`` and ``(m, p)``, shape ``(n, m)``."""
     scale, share = float(np.exp(hyper.scale)), hyper.additive
@@ -150,7 +180,7 @@ def covariance(columns: Columns, hyper: Hyper, a: FloatArray, b: FloatArray) -> 
     if share == 0.0:
         return scale * joint
     closeness = np.exp(-hyper.length - hyper.factor)
-    single = additive(gaps(columns, a, b) * closeness[:, None, None])
+    single = _single(columns, a, b, closeness)
     return scale * ((1.0 - share) * joint + share * single)
 
 
