@@ -39,7 +39,7 @@ def test_expected_improvement_of_log_normal_losses(mean, std, best):
 
 
 def test_expected_improvement_by_the_papers_formula():
-    # Hutter et al. 2009, section 5.2, computed term by term where neither cancels.
+    # Hutter et al. 2011, the criterion E[I_exp], term by term where neither cancels.
     mean, std, best = np.linspace(-3.0, 1.0, 9), np.linspace(0.4, 2.0, 9), -0.5
     z = (best - mean) / std
     formula = np.exp(best) * stats.ndtr(z) - np.exp(mean + 0.5 * std**2) * stats.ndtr(z - std)

@@ -89,8 +89,8 @@ def log_improvement_of_logs(mean: FloatArray, std: FloatArray, best: float) -> F
         std: Their standard deviations, positive, shape ``(q,)``.
         best: Log loss to improve on.
 
-    Source: Hutter, Hoos, Leyton-Brown and Murphy 2009 (GECCO), "An experimental investigation of model-based parameter
-    optimisation", section 5.2: ``exp(best) cdf(z) - exp(mean + std^2 / 2) cdf(z - std)`` with ``z = (best - mean) / std``.
+    Source: Hutter et al. 2011, the criterion ``E[I_exp]``, after Hutter, Hoos, Leyton-Brown and Murphy 2009 (GECCO):
+    ``exp(best) cdf(z) - exp(mean + std^2 / 2) cdf(z - std)`` with ``z = (best - mean) / std``.
     """
     from scipy.special import erfcx, ndtr
 
