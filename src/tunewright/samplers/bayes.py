@@ -41,7 +41,7 @@ from tunewright.models import gp as model
 from tunewright.models.acquisition import Value, maximize_acquisition
 from tunewright.models.belief import log_belief
 from tunewright.models.cost import cost_objective, cost_term
-from tunewright.models.criteria import NAMES, Name, criterion
+from tunewright.models.criteria import DRAWS, NAMES, Name, criterion
 from tunewright.models.data import Observations, observations
 from tunewright.models.design import design_row
 from tunewright.models.invalid import log_validity
@@ -88,6 +88,7 @@ class Bayes:
         acquisition: ``"log_ei"`` expected improvement, ``"lcb"`` confidence bound, ``"thompson"`` one draw of the process,
             ``"mes"`` max-value entropy search, ``"jes"`` joint entropy search. Trials that run at the same time see the
             earlier ones as awaited whatever the acquisition.
+        draws: Draws of the minimum that ``"mes"`` and ``"jes"`` average over.
         cost: ``"seconds"``, what trials are measured to take, or the name of one of several objectives: the acquisition is
             divided by the expected cost, and that objective is no longer a loss. None: all trials cost the same.
         budget: Cost that all trials together may have, in the unit of ``cost``: as it is used up, the cost of a trial counts
@@ -101,6 +102,7 @@ class Bayes:
     candidates: int = 400
     belief: float = 5.0
     acquisition: Name = "log_ei"
+    draws: int = DRAWS
     cost: str | None = None
     budget: float | None = None
 
@@ -112,10 +114,10 @@ class Bayes:
                 f"Bayes needs initial >= 1, candidates >= 1 and belief >= 0; got initial={self.initial}, "
                 f"candidates={self.candidates}, belief={self.belief}. Use the defaults or larger numbers."
             )
-        if self.acquisition not in NAMES:
+        if self.acquisition not in NAMES or self.draws < 1:
             raise ConfigError(
-                f"Bayes needs acquisition to be one of {', '.join(NAMES)}; got acquisition={self.acquisition!r}. "
-                "Choose one of these."
+                f"Bayes needs acquisition to be one of {', '.join(NAMES)}, and draws >= 1; got "
+                f"acquisition={self.acquisition!r}, draws={self.draws}. Choose one of these, or use the defaults."
             )
         if self.budget is not None and (self.cost is None or not 0.0 < self.budget < inf):
             raise ConfigError(
@@ -231,7 +233,7 @@ class Bayes:
             known = np.concatenate((known, awaited))
         candidates = space.sample(rng, self.candidates)
         return maximize_acquisition(
-            criterion(self.acquisition, gp, best, candidates, rng),
+            criterion(self.acquisition, gp, best, candidates, rng, self.draws),
             known,
             layout.levels,
             layout.categorical,

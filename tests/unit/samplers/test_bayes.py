@@ -8,7 +8,7 @@ from tunewright.core.problem import Limit, Objective, Problem
 from tunewright.core.space import Space
 from tunewright.errors import ConfigError
 from tunewright.models.belief import log_belief
-from tunewright.models.data import scalarise
+from tunewright.models.data import observations, scalarise
 from tunewright.models.refit import tuning_size
 from tunewright.samplers import bayes
 from tunewright.samplers.bayes import Bayes
@@ -132,7 +132,19 @@ def test_scalarisation_prefers_dominating_rows():
         assert np.all(np.diff(scalarise(losses, np.random.default_rng(seed))) > 0)
 
 
-@pytest.mark.parametrize("bad", [{"initial": 0}, {"candidates": 0}, {"belief": -1.0}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"initial": 0},
+        {"candidates": 0},
+        {"belief": -1.0},
+        {"acquisition": "ucb"},
+        {"draws": 0},
+        {"budget": 10.0},
+        {"cost": "seconds", "budget": 0.0},
+        {"cost": "seconds", "budget": float("inf")},
+    ],
+)
 def test_settings_are_checked(bad):
     with pytest.raises(ConfigError, match="Bayes needs"):
         Bayes(**bad)
@@ -159,3 +171,101 @@ def test_a_plateau_is_left():
         state = play(Bayes(), problem, 40, lambda c: {"loss": steps(c)})[0]
         found += bool(state.history.loss.min() == 0.0)
     assert found >= 3
+
+
+@pytest.mark.parametrize("acquisition", ["lcb", "thompson", "mes", "jes"])
+def test_every_acquisition_finds_the_optimum_in_parallel(acquisition):
+    algorithm = Bayes(acquisition=acquisition)
+    state, _ = play(algorithm, Problem(SPACE), 40, lambda c: {"loss": loss(c)}, slots=2)
+    assert state.history.loss.min() < 0.1
+    (action,) = algorithm.ask(state, 1, generator(0, 40))
+    assert set(action.why) == {acquisition}
+
+
+def priced(config):
+    """Two equal minima, at 0.2 and 0.8; the second costs a hundred times as much."""
+    return min((config["x"] - 0.2) ** 2, (config["x"] - 0.8) ** 2), 10.0 ** (4.0 * config["x"])
+
+
+def run_priced(algorithm, by_seconds, trials=30):
+    objectives = (Objective("loss"),) if by_seconds else (Objective("loss"), Objective("price"))
+    problem = Problem(Space(x=Float(0.0, 1.0), y=Float(0.0, 1.0)), objectives)
+    state = algorithm.init(problem)
+    for n in range(trials):
+        (action,) = algorithm.ask(state, 1, generator(0, n))
+        value, cost = priced(action.config)
+        metrics = {"loss": value} if by_seconds else {"loss": value, "price": cost}
+        spent = cost if by_seconds else 1.0
+        state = algorithm.tell(
+            state, [Started(n, action.config), Ended(n, 0, "completed", metrics, step=1, cost=spent)]
+        )
+    return np.array([c["x"] for c in state.history.configs[8:]])
+
+
+@pytest.mark.parametrize("by_seconds", [True, False])
+def test_of_two_minima_the_cheaper_is_searched(by_seconds):
+    cheap = run_priced(Bayes(cost="seconds" if by_seconds else "price"), by_seconds)
+    assert np.mean(cheap < 0.5) > 0.9
+
+
+def test_costs_that_are_used_up_no_longer_count():
+    # The budget is spent by the design, so that the cost has no say: as if it was not asked for.
+    spent = run_priced(Bayes(cost="seconds", budget=1e-3), True)
+    np.testing.assert_array_equal(spent, run_priced(Bayes(), True))
+
+
+def test_a_cost_must_be_known_to_the_problem():
+    with pytest.raises(ConfigError, match="cost must be"):
+        Bayes(cost="price").init(Problem(SPACE))
+
+
+def test_trials_without_a_cost_are_as_good_as_any():
+    state, _ = play(Bayes(cost="seconds"), Problem(SPACE), 12, lambda c: {"loss": loss(c)})
+    plain, _ = play(Bayes(), Problem(SPACE), 12, lambda c: {"loss": loss(c)})
+    assert state.history.configs == plain.history.configs
+
+
+def told(configs, losses):
+    state = Bayes().init(Problem(SPACE))
+    for i, (config, value) in enumerate(zip(configs, losses, strict=True)):
+        ended = (
+            Ended(i, 0, "failed", error="x")
+            if value is None
+            else Ended(i, 0, "completed", {"loss": value}, step=1)
+        )
+        state = Bayes().tell(state, [Started(i, config), ended])
+    return state
+
+
+def test_replicates_are_one_observation_with_less_noise():
+    rng = np.random.default_rng(0)
+    configs = [SPACE.draw(rng) for _ in range(8)]
+    seen = observations(told([*configs, configs[0], configs[0]], [*range(8), 3.0, 6.0]).history, rng)
+    assert len(seen.rows) == 8
+    assert seen.losses[0] == 3.0
+    np.testing.assert_allclose(seen.weights, [1 / 3, *[1.0] * 7])
+    assert observations(told(configs, range(8)).history, rng).weights is None
+
+
+def test_failures_teach_no_loss_once_two_allowed_losses_differ():
+    rng = np.random.default_rng(0)
+    configs = [SPACE.draw(rng) for _ in range(4)]
+    few = observations(told(configs, [1.0, None, 1.0, None]).history, rng)
+    assert few.losses.tolist() == [1.0] * 4
+    seen = observations(told(configs, [1.0, None, 2.0, None]).history, rng)
+    assert seen.losses.tolist() == [1.0, 2.0]
+
+
+def test_trials_over_a_limit_keep_their_losses_but_are_no_incumbents():
+    problem = Problem(SPACE, limits=(Limit("size", 3.0),))
+    state, _ = play(Bayes(), problem, 12, lambda c: {"loss": loss(c), "size": float(c["layers"])})
+    seen = observations(state.history, np.random.default_rng(0))
+    np.testing.assert_array_equal(seen.losses, state.history.loss)
+    np.testing.assert_array_equal(seen.allowed, state.history.violation == 0.0)
+
+
+def test_failed_configurations_are_not_proposed_again():
+    space = Space(k=Choice(list("abcdef")), x=Float(0.0, 1.0), when={"x": {"k": ["a"]}})
+    state, _ = play(Bayes(), Problem(space), 30, lambda c: {"loss": c["x"]} if c["k"] == "a" else None)
+    failed = [c["k"] for c in state.history.configs[5:] if c["k"] != "a"]
+    assert len(failed) == len(set(failed))
