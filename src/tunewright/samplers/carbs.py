@@ -11,8 +11,8 @@ search around the nearest member, the probability of success, and an upper bound
 *Differs*: coordinates are codes, logarithmic where the space is, and the bounds of the space are hard, but the search does not
 depend on them: it starts at the guesses, or in the middle, with a radius, and moves as the front does; give wide bounds.
 The front is that of the processes' means, and its process is made monotone. The bound of the cost is met with a probability,
-not by the mean alone. Options of choices are switched at random and have no density. Awaited trials join the front's process with their means.
-Failures are left out of the processes of performance and cost.
+not by the mean alone. Options of choices are switched at random and have no density. Awaited trials join the front's
+process with their means. Failures are left out of the processes of performance and cost.
 
 *Cost*: ``tell`` O(1) per event; ``ask`` two Gaussian processes of at most 300 rows, one of the front, and 400 candidates.
 """

@@ -8,10 +8,10 @@ correction of Romano, Patterson and Candes 2019 (arXiv:1905.03222).
 
 *Differs*: a quantile forest (Meinshausen 2006) takes the place of boosted trees, at a tenth of the cost. Its quantiles are
 losses that were seen, so draws tie; the lowest median among them goes first. Inside a scheduler one model learns from the last
-loss of every trial, however far it was trained, as in the paper's section on several fidelities. Awaited trials are left out: every draw is
-another. Several objectives are scalarised anew for each proposal; failed trials count as the worst loss. Guesses move the
-draws by their log density times belief / n, in units of the spread. Beyond 500 trials the forest learns from the best 250
-and as many of the rest, evenly spaced by rank.
+loss of every trial, however far it was trained, as in the paper's section on several fidelities. Awaited trials are left
+out: every draw is another. Several objectives are scalarised anew for each proposal; failed trials count as the worst loss.
+Guesses move the draws by their log density times belief / n, in units of the spread. Beyond 500 trials the forest learns from
+the best 250 and as many of the rest, evenly spaced by rank.
 
 *Cost*: tell O(1) per event; ask one forest of 20 trees, O(n d log n), and O(20 n) additions for each of 2,000 candidates.
 """
