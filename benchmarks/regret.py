@@ -47,7 +47,9 @@ SUITES = {
     "parallel": 100,
 }
 OURS = "tw_auto,tw_bayes,tw_tpe,tw_random"
-PEERS = "optuna_tpe,optuna_gp,optuna_cma,hyperopt_tpe,nevergrad_ngopt,smac_hpo,ax_default,hebo_default,flaml_blend,flaml_cfo"
+PEERS = (
+    "optuna_tpe,optuna_gp,optuna_cma,hyperopt_tpe,nevergrad_ngopt,smac_hpo,ax_default,flaml_blend,flaml_cfo"
+)
 DEFAULTS = {
     "biobj": "tw_auto,tw_ehvi,tw_nsga2,tw_moead,tw_bayes,tw_random,optuna_tpe,optuna_nsga2,optuna_gp,ax_default",
     "highdim": f"tw_auto,tw_turbo,tw_saas,tw_bayes,tw_tpe,tw_cmaes,tw_random,{PEERS}",
