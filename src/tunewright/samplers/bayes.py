@@ -27,6 +27,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,6 +90,8 @@ class Bayes:
             ``"mes"`` max-value entropy search, ``"jes"`` joint entropy search. Trials that run at the same time see the
             earlier ones as awaited whatever the acquisition.
         draws: Draws of the minimum that ``"mes"`` and ``"jes"`` average over.
+        incumbent: What is to be improved on: ``"observed"`` the lowest loss, or ``"mean"`` the lowest posterior mean of a tried
+            configuration, which chance results do not lower.
         cost: ``"seconds"``, what trials are measured to take, or the name of one of several objectives: the acquisition is
             divided by the expected cost, and that objective is no longer a loss. None: all trials cost the same.
         budget: Cost that all trials together may have, in the unit of ``cost``: as it is used up, the cost of a trial counts
@@ -103,6 +106,7 @@ class Bayes:
     belief: float = 5.0
     acquisition: Name = "log_ei"
     draws: int = DRAWS
+    incumbent: Literal["observed", "mean"] = "observed"
     cost: str | None = None
     budget: float | None = None
 
@@ -118,6 +122,10 @@ class Bayes:
             raise ConfigError(
                 f"Bayes needs acquisition to be one of {', '.join(NAMES)}, and draws >= 1; got "
                 f"acquisition={self.acquisition!r}, draws={self.draws}. Choose one of these, or use the defaults."
+            )
+        if self.incumbent not in ("observed", "mean"):
+            raise ConfigError(
+                f"Bayes needs incumbent to be 'observed' or 'mean'; got incumbent={self.incumbent!r}. Choose one of these."
             )
         if self.budget is not None and (self.cost is None or not 0.0 < self.budget < inf):
             raise ConfigError(
@@ -224,7 +232,10 @@ class Bayes:
         columns = model.columns_of(layout.levels, layout.categorical)
         gp = model.update(columns, self._hyper(state, columns, seen), seen.rows, seen.losses, seen.weights)
         allowed = seen.losses[seen.allowed]
-        best = float(gp.warp(allowed).min()) - _TIE * tied(allowed)
+        known_values = (
+            model.predict(gp, seen.rows[seen.allowed])[0] if self.incumbent == "mean" else gp.warp(allowed)
+        )
+        best = float(known_values.min()) - _TIE * tied(allowed)
         order = np.argsort(np.where(seen.allowed, seen.losses, inf), kind="stable")[:5]
         terms = self._terms(state, columns, awaited, len(seen.losses))
         known = history.codes

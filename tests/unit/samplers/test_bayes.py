@@ -140,6 +140,7 @@ def test_scalarisation_prefers_dominating_rows():
         {"belief": -1.0},
         {"acquisition": "ucb"},
         {"draws": 0},
+        {"incumbent": "best"},
         {"budget": 10.0},
         {"cost": "seconds", "budget": 0.0},
         {"cost": "seconds", "budget": float("inf")},
@@ -235,6 +236,23 @@ def told(configs, losses):
         )
         state = Bayes().tell(state, [Started(i, config), ended])
     return state
+
+
+def test_a_lucky_result_is_no_incumbent_by_mean():
+    # Asked by expected improvement, the best seen and the best expected differ under noise and only there.
+    rng = np.random.default_rng(1)
+    problem = Problem(Space(x=Float(0.0, 1.0)))
+
+    def gains(noise):
+        state, _ = play(
+            Bayes(), problem, 20, lambda c: {"loss": (c["x"] - 0.4) ** 2 + noise * rng.standard_normal()}
+        )
+        asked = [Bayes(incumbent=i).ask(state, 1, generator(0, 20))[0] for i in ("observed", "mean")]
+        return [a.why["log_ei"] for a in asked]
+
+    low, high = gains(0.5)
+    assert high > low + 0.1
+    assert np.ptp(gains(0.0)) < 0.1
 
 
 def test_replicates_are_one_observation_with_less_noise():
