@@ -225,10 +225,7 @@ def maximize_acquisition(
     """
 
     def score(x: FloatArray) -> FloatArray:
-        value = acquisition.value(x)
-        for term in terms:
-            value = value + term(x)
-        return value
+        return sum((term(x) for term in terms), acquisition.value(x))
 
     def keep(rows: FloatArray, values: FloatArray, more: FloatArray) -> tuple[FloatArray, FloatArray]:
         rows, values = np.vstack([rows, more]), np.concatenate([values, score(more)])

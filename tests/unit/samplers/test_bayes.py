@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from tunewright import Study
 from tunewright.core.algorithm import generator
 from tunewright.core.domains import Choice, Float, Int
 from tunewright.core.events import Ended, Started
@@ -287,3 +288,20 @@ def test_failed_configurations_are_not_proposed_again():
     state, _ = play(Bayes(), Problem(space), 30, lambda c: {"loss": c["x"]} if c["k"] == "a" else None)
     failed = [c["k"] for c in state.history.configs[5:] if c["k"] != "a"]
     assert len(failed) == len(set(failed))
+
+
+def opened(**options):
+    return Study.open(
+        "options", {"x": Float(0.0, 1.0)}, minimize="loss", method="bayes", options=options, storage="memory"
+    )
+
+
+def test_a_study_takes_the_options():
+    with opened(acquisition="mes", cost="seconds", budget=100.0) as study:
+        for _ in range(9):
+            asked = study.ask()
+            study.tell(asked, (asked.params["x"] - 0.3) ** 2)
+        assert study.best.metrics["loss"] < 0.01
+        assert "mes" in study.trials[-1].why
+    with pytest.raises(ConfigError, match="acquisition to be one of"):
+        opened(acquisition="ucb")
