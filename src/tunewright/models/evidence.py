@@ -8,7 +8,7 @@ scaled with the number of active columns, with a lower location (0.35 for sqrt(2
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +59,8 @@ class Evidence:
         location: Means of the normal prior of the vector.
         spread: Its standard deviations.
         additive: Whether there is an additive part.
+        scratch: Room for intermediate results, shape ``(3, d, n (n - 1) / 2)``; fresh memory for each evaluation would
+            take longer than the arithmetic.
     """
 
     y: FloatArray
@@ -69,6 +71,7 @@ class Evidence:
     location: FloatArray
     spread: FloatArray
     additive: bool
+    scratch: FloatArray = field(compare=False, repr=False)
 
     @property
     def d(self) -> int:
@@ -95,13 +98,9 @@ class Evidence:
         inverse = np.exp(-2.0 * v[:d])
         joint, slope = matern(inverse @ self.squared)
         correlation, share = joint, 0.0
-        r = decay = np.empty((0, 0))
         if self.additive:
             share = float(1.0 / (1.0 + np.exp(-v[d + 2])))
-            r = self.apart * (_ROOT5 * np.exp(-v[:d] - v[d + 3]))[:, None]
-            decay = np.exp(-r)
-            single = np.mean(decay * (1.0 + r + r * r * (1.0 / 3.0)), axis=0)
-            correlation = joint + share * (single - joint)
+            correlation = joint + share * (self._single(v) - joint)
         full = np.empty((n, n))
         full[self.pairs] = full[self.pairs[::-1]] = scale * correlation
         np.einsum("ii->i", full)[:] = scale + noise * self.weights
@@ -120,12 +119,36 @@ class Evidence:
         gradient[d + 1] = 0.5 * noise * float(diagonal @ self.weights)
         gradient[:d] = (5.0 / 3.0) * (1.0 - share) * inverse * (self.squared @ (p * slope))
         if self.additive:
-            by_length = (share / d / 3.0) * ((r * r * (1.0 + r) * decay) @ p)
+            by_length = (share / d / 3.0) * self._single_slopes(p)
             gradient[:d] += by_length
             gradient[d + 2] = (1.0 - share) * float(p @ (correlation - joint))
             gradient[d + 3] = by_length.sum()
         away = (v - self.location) / self.spread**2
         return value + 0.5 * float((v - self.location) @ away), gradient + away
+
+    def _single(self, v: FloatArray) -> FloatArray:
+        """Correlations of the additive part by pair; leaves scaled distances and their decay in ``scratch``."""
+        d = self.d
+        r, decay, out = self.scratch
+        np.multiply(self.apart, (_ROOT5 * np.exp(-v[:d] - v[d + 3]))[:, None], out=r)
+        np.exp(np.negative(r, out=decay), out=decay)
+        np.multiply(r, 1.0 / 3.0, out=out)
+        out += 1.0
+        out *= r
+        out += 1.0
+        out *= decay
+        mean: FloatArray = np.mean(out, axis=0)
+        return mean
+
+    def _single_slopes(self, weights: FloatArray) -> FloatArray:
+        """Derivatives by the log length scales, times 3, summed over pairs with ``weights``; after ``_single``."""
+        r, decay, out = self.scratch
+        np.add(r, 1.0, out=out)
+        out *= r
+        out *= r
+        out *= decay
+        total: FloatArray = out @ weights
+        return total
 
     def given(self, y: FloatArray) -> Evidence:
         """The posterior after other warped losses of the same rows, shape ``(n,)``."""
@@ -167,4 +190,5 @@ def evidence(
     pairs = np.triu_indices(n, 1)
     apart = gaps(columns, points, points)[:, pairs[0], pairs[1]]
     noise = np.ones(n) if weights is None else weights
-    return Evidence(y, noise, pairs, apart, apart * apart, location, spread, additive)
+    scratch = np.empty((3, *apart.shape) if additive else (3, 0, 0))
+    return Evidence(y, noise, pairs, apart, apart * apart, location, spread, additive, scratch)
