@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunewright.models.evidence import centre, evidence
-from tunewright.models.kernel import Columns, Hyper, columns_of, covariance, slopes
+from tunewright.models.kernel import Columns, Hyper, columns_of, covariance, covariance_with_slopes
 from tunewright.models.warp import OFFSETS, Warp, fit_warp
 from tunewright.numerics.linalg import extend_cholesky, jittered_cholesky, solve_cholesky, solve_lower
 from tunewright.numerics.optimize import minimize_in_box
@@ -299,11 +299,10 @@ def predict_with_gradient(gp: GP, x: FloatArray) -> tuple[FloatArray, FloatArray
     """
     columns, scale = gp.columns, float(np.exp(gp.hyper.scale))
     points = columns.embed(x)
-    cross = covariance(columns, gp.hyper, points, gp.points)
+    cross, steep = covariance_with_slopes(columns, gp.hyper, points, gp.points)
     beta = solve_cholesky(gp.factor, cross.T).T
     variance = scale - np.einsum("ij,ij->i", cross, beta)
     std = np.sqrt(np.maximum(variance, 1e-10 * scale))
-    steep = slopes(columns, gp.hyper, points, gp.points)
 
     def push(weight: FloatArray) -> FloatArray:
         out = np.zeros_like(x)

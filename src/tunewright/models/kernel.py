@@ -132,18 +132,11 @@ def gaps(columns: Columns, a: FloatArray, b: FloatArray) -> FloatArray:
     return out
 
 
-def additive(scaled: FloatArray) -> FloatArray:
-    """Mean over columns of Matern 5/2 correlations; ``scaled`` are gaps in length scales, ``(d, ...)`` to ``(...)``."""
-    total = np.zeros(scaled.shape[1:])
-    for gap in scaled:
-        r = _ROOT5 * gap
-        total += np.exp(-r) * (1.0 + r + r * r * (1.0 / 3.0))
-    total /= len(scaled)
-    return total
-
-
 def _single(columns: Columns, a: FloatArray, b: FloatArray, closeness: FloatArray) -> FloatArray:
-    """``additive`` of ``gaps`` times ``closeness``, shape ``(n, m)``; a column at a time, so that little memory is touched."""
+    """Mean over columns of Matern 5/2 correlations of ``gaps`` times ``closeness``, shape ``(n, m)``.
+
+    A column at a time, so that little memory is touched.
+    """
     m = len(columns.ordered)
     total = np.zeros((len(a), len(b)))
     gap, decay, slope = np.empty_like(total), np.empty_like(total), np.empty_like(total)
@@ -184,26 +177,38 @@ def covariance(columns: Columns, hyper: Hyper, a: FloatArray, b: FloatArray) -> 
     return scale * ((1.0 - share) * joint + share * single)
 
 
-def slopes(columns: Columns, hyper: Hyper, a: FloatArray, b: FloatArray) -> FloatArray:
-    """Derivatives of ``covariance`` by the ordered codes of the first points, shape ``(n, m, o)``.
+def covariance_with_slopes(
+    columns: Columns, hyper: Hyper, a: FloatArray, b: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """``covariance``, and its derivatives by the ordered codes of the first points, for few of these.
 
     Args:
         columns: The embedding.
         hyper: The hyperparameters.
         a: Embedded points, shape ``(n, p)``.
         b: Embedded points, shape ``(m, p)``.
+
+    Returns:
+        Covariances, shape ``(n, m)``, and derivatives, shape ``(n, m, o)`` for ``o`` ordered columns.
     """
     scale, share = float(np.exp(hyper.scale)), hyper.additive
     weights = np.exp(-hyper.length)[columns.owner]
     o = len(columns.ordered)
     inverse = np.exp(-2.0 * hyper.length[columns.ordered])
-    joint = matern(squared_distances(a * weights, b * weights))[1]
-    pull = ((1.0 - share) * joint)[:, :, None] * inverse
+    correlation, slope = matern(squared_distances(a * weights, b * weights))
+    pull = ((1.0 - share) * slope)[:, :, None] * inverse
     if share > 0.0:
         closeness = np.exp(-hyper.length - hyper.factor)
-        r = _ROOT5 * gaps(columns, a, b)[columns.ordered] * closeness[columns.ordered][:, None, None]
-        single = (share / columns.d) * (1.0 + r) * np.exp(-r)
-        pull += np.moveaxis(single, 0, -1) * closeness[columns.ordered] ** 2
-    apart = a[:, None, :o] - b[None, :, :o]
-    out: FloatArray = (-5.0 / 3.0) * scale * pull * apart
-    return out
+        r = gaps(columns, a, b)
+        r *= (_ROOT5 * closeness)[:, None, None]
+        decay = np.exp(-r)
+        single = np.mean(decay * (1.0 + r * (1.0 + r * (1.0 / 3.0))), axis=0)
+        correlation = (1.0 - share) * correlation + share * single
+        if columns.categorical:
+            r, decay = r[columns.ordered], decay[columns.ordered]
+        r += 1.0
+        r *= decay
+        pull += np.moveaxis(r, 0, -1) * ((share / columns.d) * closeness[columns.ordered] ** 2)
+    pull *= a[:, None, :o] - b[None, :, :o]
+    pull *= (-5.0 / 3.0) * scale
+    return scale * correlation, pull
