@@ -42,7 +42,9 @@ class Ax:
             ]
         )
         self._client.configure_optimization(objective=", ".join(f"-{n}" for n in self._losses))
-        self._client.configure_generation_strategy(initialization_random_seed=seed)
+        self._client.configure_generation_strategy(
+            initialization_random_seed=seed, allow_exceeding_initialization_budget=True
+        )
 
     def ask(self) -> tuple[Any, dict[str, Any]]:
         """The next configuration; raises ``StopIteration`` when there is none."""
