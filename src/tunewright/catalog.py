@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any
 
 from tunewright.core.algorithm import Algorithm
@@ -13,7 +13,7 @@ from tunewright.roster import ENTRIES, Method
 
 METHODS: dict[str, Method] = {m.name: m for m in ENTRIES}
 _HANDOVER = 300
-_MANY = 60
+_MANY = 30
 _WIDEST = 200
 
 
@@ -56,6 +56,15 @@ def build(name: str, options: dict[str, Any] | None = None) -> Algorithm[Any]:
         own = {k: v for k, v in given.items() if k in names}
         if entry.wraps:
             own.setdefault("sampler", algorithm)
+        lacking = [
+            f.name
+            for f in fields(entry.load())
+            if f.name not in own and f.default is MISSING and f.default_factory is MISSING
+        ]
+        if lacking:
+            raise ConfigError(
+                f"'{entry.name}' needs {' and '.join(lacking)}; got none. Give options={{...}}, or pass the object as method."
+            )
         algorithm = entry.load()(**own)
     assert algorithm is not None
     return algorithm

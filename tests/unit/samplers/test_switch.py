@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from tunewright import catalog
 from tunewright.core.domains import Float
 from tunewright.core.events import Started
 from tunewright.core.problem import Problem
@@ -32,3 +33,14 @@ def test_the_later_method_knows_the_earlier_trials():
 def test_numbers_must_fit_the_methods():
     with pytest.raises(ConfigError, match="ascending"):
         Switch((Random(), Random()), (5, 3))
+
+
+def test_it_cannot_be_built_from_its_name_alone():
+    with pytest.raises(ConfigError, match="'switch' needs methods and until"):
+        catalog.build("switch")
+
+
+def test_many_parameters_call_for_a_trust_region():
+    few, many = (Problem(Space({f"x{i}": Float(0.0, 1.0) for i in range(d)})) for d in (30, 31))
+    assert catalog.choose(few)[1] == "bayes, then tpe"
+    assert catalog.choose(many)[1] == "turbo, then tpe"
