@@ -14,6 +14,8 @@ from tunewright.roster import ENTRIES, Method
 METHODS: dict[str, Method] = {m.name: m for m in ENTRIES}
 _HANDOVER = 300
 _MANY = 30
+_FRONT_HANDOVER = 100
+_MOST_LOSSES = 4
 _WIDEST = 200
 
 
@@ -101,10 +103,13 @@ def choose(problem: Problem, *, resumable: bool = True) -> tuple[Algorithm[Any],
     widest = int(space.layout.levels[space.layout.categorical].max(initial=0))
     if widest > _WIDEST:
         return build("tpe"), "tpe", f"a choice among {widest} is more than a Gaussian process handles well"
-    first, reason = "bayes", "few trials favour a Gaussian process"
-    if space.d > _MANY:
+    first, until, reason = "bayes", _HANDOVER, "few trials favour a Gaussian process"
+    if 1 < problem.m <= _MOST_LOSSES:
+        first, until = "ehvi", _FRONT_HANDOVER
+        reason = f"{problem.m} objectives call for trials that widen the front"
+    elif space.d > _MANY:
         first, reason = "turbo", f"{space.d} parameters call for a Gaussian process within a trust region"
     switch: Any = METHODS["switch"].load()
-    method: Algorithm[Any] = switch((build(first), build("tpe")), (_HANDOVER,))
-    why = f"{reason}; from {_HANDOVER} trials on, density estimation keeps asking fast"
+    method: Algorithm[Any] = switch((build(first), build("tpe")), (until,))
+    why = f"{reason}; from {until} trials on, density estimation keeps asking fast"
     return method, f"{first}, then tpe", why

@@ -4,7 +4,7 @@ import pytest
 from tunewright import catalog
 from tunewright.core.domains import Float
 from tunewright.core.events import Started
-from tunewright.core.problem import Problem
+from tunewright.core.problem import Objective, Problem
 from tunewright.core.space import Space
 from tunewright.errors import ConfigError
 from tunewright.samplers.quasirandom import QuasiRandom
@@ -44,3 +44,17 @@ def test_many_parameters_call_for_a_trust_region():
     few, many = (Problem(Space({f"x{i}": Float(0.0, 1.0) for i in range(d)})) for d in (30, 31))
     assert catalog.choose(few)[1] == "bayes, then tpe"
     assert catalog.choose(many)[1] == "turbo, then tpe"
+
+
+def test_several_objectives_call_for_the_hypervolume():
+    space = Space(x=Float(0.0, 1.0))
+    names = {}
+    for m in (1, 2, 4, 5):
+        problem = Problem(space, tuple(Objective(f"loss{i}") for i in range(m)))
+        names[m] = catalog.choose(problem)[1]
+    assert names == {
+        1: "bayes, then tpe",
+        2: "ehvi, then tpe",
+        4: "ehvi, then tpe",
+        5: "bayes, then tpe",
+    }
