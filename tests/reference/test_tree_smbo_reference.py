@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
+from tunewright.core.algorithm import generator
 from tunewright.core.domains import Choice, Float, Order
+from tunewright.core.events import Ended, Started
+from tunewright.core.problem import Problem
 from tunewright.core.space import Space
 from tunewright.models import ngrams
+from tunewright.samplers.tree_smbo import TreeSmbo, scores
 
 SPACE = Space(
     {
@@ -54,3 +59,27 @@ def test_n_grams_are_those_of_scikit_learn():
     ours = ngrams.counted(found, vocabulary)
     assert ours.shape == theirs.shape
     assert sorted(map(tuple, ours.T)) == sorted(map(tuple, theirs.T))
+
+
+def test_targets_are_scipys_normal_quantiles_of_scipys_ranks():
+    losses = np.random.default_rng(6).integers(0, 20, 50).astype(float)
+    expected = stats.norm.ppf((stats.rankdata(losses) - 0.5) / 50)
+    assert scores(losses) == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_quarter_of_the_trials_is_random_and_the_others_the_best_predicted_of_256():
+    # The chance, 1/4, is that of the experiments of Negrinho and Gordon 2017; SciPy's exact binomial test. Where the loss is
+    # the parameter itself the best predicted is the least of 256 uniform numbers, whose law is Beta(1, 256).
+    space = Space(x=Float(0, 1))
+    method = TreeSmbo()
+    state = method.init(Problem(space))
+    for i in range(64):
+        x = (i + 0.5) / 64
+        state = method.tell(state, [Started(i, {"x": x}), Ended(i, 0, "completed", {"loss": x})])
+    found = method.ask(state, 600, generator(3, 0))
+    free = [a.config["x"] for a in found if "random" in a.why]
+    model = [a.config["x"] for a in found if "score" in a.why]
+    assert len(free) + len(model) == 600
+    assert stats.binomtest(len(free), 600, 0.25).pvalue > 0.01
+    assert stats.kstest(free, "uniform").pvalue > 0.01
+    assert stats.kstest(model, stats.beta(1, 256).cdf).pvalue > 0.01
