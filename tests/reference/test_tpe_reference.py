@@ -46,7 +46,7 @@ def density(centres, weights, at):
 @pytest.mark.parametrize("n", [40, 120])
 def test_what_is_proposed_has_the_ratio_of_scipys_densities(n):
     # Bergstra et al. 2011, eq. 4: the ratio of the density of good trials to that of the others. Good ones weigh
-    # log((k + 1) / rank), Hansen 2016 (arXiv:1604.00772), eq. 49, up to their number k.
+    # log((k + 1) / rank), as in recombination of Hansen and Kern 2004, Table 1; together k.
     xs = np.random.default_rng(n).random(n)
     losses = np.abs(xs - 0.3)
     method, state = told(xs, losses)
