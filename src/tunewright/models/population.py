@@ -122,7 +122,7 @@ def starts(
             rows = space.repair(wanted, rng)
             row = rows[0]
             if finite:
-                taken = np.concatenate((history.codes, np.reshape(awaited, (-1, space.d))))
+                taken = np.concatenate((history.codes, np.reshape(awaited, (len(awaited), space.d))))
                 row = first_new(space, taken, rows, rng)
         if row is None:
             break

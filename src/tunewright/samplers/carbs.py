@@ -246,7 +246,9 @@ class Carbs:
             believed = np.column_stack([loss_of.predict(awaited)[0], costs])
         front = self._front(state, loss_of, spent, x[good], history.violation[used] <= 0.0, believed)
         if self.resample and number % self.resample == self.resample - 1 and not is_finite(space):
-            return _least_measured(front.codes, history.codes)[None], {"again": 1.0}
+            member = _least_measured(front.codes, history.codes)[None]
+            # Parameters that came after it was measured have no value yet.
+            return self._near(history, member, 1, 0.0, rng), {"again": 1.0}
         if len(awaited):
             loss_of, cost_of = loss_of.given(awaited), cost_of.given(awaited)
         pool = self._near(history, front.codes, self.candidates, self.radius, rng)

@@ -108,7 +108,7 @@ class GoUcb:
             else:
                 rows, value = self._optimistic(state, x, losses, np.array(awaited), rng)
                 why = {"optimistic": round(value, 3)}
-            taken = np.concatenate((history.codes, np.reshape(awaited, (-1, space.d))))
+            taken = np.concatenate((history.codes, np.reshape(awaited, (len(awaited), space.d))))
             new = first_new(space, taken, rows, rng)
             if new is None:
                 break

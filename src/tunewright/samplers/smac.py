@@ -197,7 +197,7 @@ class Smac:
             elif rng.random() < RANDOM:
                 rows, why = space.sample(rng, 1), {"random": 1.0}
             else:
-                rows, gain = self._search(space, x, losses, np.reshape(awaited, (-1, space.d)), rng)
+                rows, gain = self._search(space, x, losses, np.reshape(awaited, (len(awaited), space.d)), rng)
                 why = {"log_ei": round(gain, 3)}
             taken = np.concatenate((history.codes, np.reshape(awaited, (len(awaited), space.d))))
             new = first_new(space, taken, rows, rng)

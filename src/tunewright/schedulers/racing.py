@@ -33,10 +33,10 @@ import msgspec
 import numpy as np
 
 from tunewright.core.algorithm import Action, Algorithm, Start
-from tunewright.core.events import Ended, Event, Reported, Started
+from tunewright.core.events import Amended, Edited, Ended, Event, Reported, Started
 from tunewright.core.problem import Problem
 from tunewright.core.rungs import checked_count
-from tunewright.errors import ConfigError, UnsupportedError
+from tunewright.errors import ConfigError, SpaceError, UnsupportedError
 
 _PRIOR_FREEDOM = 4
 _HUGE = 1e150
@@ -91,6 +91,7 @@ class RacingState:
         squares: Their sum of squares.
         repeats: Results of configurations that had one before.
         noisy: Whether two results of a configuration ever differed.
+        edited: Whether the space is not the first version any more.
     """
 
     problem: Problem
@@ -104,6 +105,7 @@ class RacingState:
     squares: float = 0.0
     repeats: int = 0
     noisy: bool = False
+    edited: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +168,7 @@ class Racing:
             elif isinstance(event, Ended):
                 self._end(state, event, heard)
             elif not isinstance(event, Reported):
+                self._revise(state, event)
                 heard.append(event)
         if heard:
             state.inner = self.sampler.tell(state.inner, heard)
@@ -184,6 +187,22 @@ class Racing:
             racer.running.add(event.trial)
             if number is not None:
                 racer.used.add(number)
+
+    def _revise(self, state: RacingState, event: Event) -> None:
+        """Takes in another version of the space, and parameters that a trial met while it ran."""
+        if isinstance(event, Edited):
+            state.problem = state.problem.revised(event.space)
+            state.edited = True
+        elif isinstance(event, Amended) and event.trial in state.racers:
+            state.racers[event.trial].config = event.config
+            state.known[repr(sorted(event.config.items()))] = event.trial
+
+    def _outdated(self, state: RacingState, heard: list[Event]) -> None:
+        """Ends the races of configurations that the space has no place for any more: they cannot be measured again."""
+        for racer in [r for r in state.racers.values() if not r.running and not _fits(state, r)]:
+            if racer.trial == state.incumbent:
+                state.incumbent = None
+            self._drop(state, racer, heard)
 
     def _end(self, state: RacingState, event: Ended, heard: list[Event]) -> None:
         original, seed = state.seeds.pop(event.trial, (event.trial, None))
@@ -207,7 +226,10 @@ class Racing:
             racer.withheld = event
         else:
             heard.append(event if first else _silent(event))
-        if not good and original != state.incumbent:
+        self._outdated(state, heard)
+        if original not in state.racers:
+            pass
+        elif not good and original != state.incumbent:
             self._drop(state, racer, heard)
         elif good and state.incumbent is None:
             state.incumbent = original
@@ -327,7 +349,7 @@ class Racing:
 
     def _wanted(self, state: RacingState) -> list[tuple[Racer, int]]:
         """Replicates to begin now."""
-        if state.incumbent is None:
+        if state.incumbent is None or not _fits(state, state.racers[state.incumbent]):
             return []
         best = state.racers[state.incumbent]
         want = 1 if self._exact(state) else max(self.first, 1 + state.challengers)
@@ -336,12 +358,23 @@ class Racing:
         out = [(best, seed) for seed in range(least, min(least + lacking, 2 * self.seeds))]
         if self._settled(state, best):
             for racer in state.racers.values():
-                if racer is not best:
+                if racer is not best and _fits(state, racer):
                     # One that came through the queue has been measured with a seed of its own only.
                     out += [
                         (racer, seed) for seed in range(len(racer.used), max(1, min(racer.goal, best.tried)))
                     ]
         return out
+
+
+def _fits(state: RacingState, racer: Racer) -> bool:
+    """Whether a configuration is one of the newest version of the space."""
+    if not state.edited:
+        return True
+    try:
+        state.problem.space.check(racer.config)
+    except SpaceError:
+        return False
+    return True
 
 
 def _silent(event: Ended) -> Ended:
