@@ -89,9 +89,31 @@ def render() -> str:
         pairs = [against(summary, at) for at in AT]
         cells = [f"{p[1]:.2f} ({p[0]})" if p else "-" for p in pairs]
         lines.append(f"| {KINDS[suite]} | " + " | ".join(cells) + " |")
-    for suite, summary in found.items():
-        lines.append(_section(suite, summary))
+    lines += [_section(suite, summary) for suite, summary in found.items()]
+    lines += _workers()
     return "\n".join(lines) + "\n"
+
+
+def _workers() -> list[str]:
+    """The section on eight trials at a time, where it was measured."""
+    path = RESULTS / "regret_parallel.json"
+    if not path.exists():
+        return []
+    found: dict[str, dict[str, dict[str, float]]] = json.loads(path.read_text(encoding="utf-8"))["workers"]
+    lines = [
+        "\n## parallel\n",
+        "The tasks of `hpo` with eight trials at a time on a simulated clock. Mean regret after so many trials one by one, eight at a",
+        "time, and of one by one in the time that eight at a time take.\n",
+        "| tool | trials | one by one | eight at a time | one by one, same time |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name, rows in found.items():
+        for at in ("50", "100"):
+            r = rows[at]
+            lines.append(
+                f"| {name} | {at} | {r['serial']:.3f} | {r['parallel']:.3f} | {r['same_time']:.3f} |"
+            )
+    return lines
 
 
 def _section(suite: str, summary: dict[str, Any]) -> str:
