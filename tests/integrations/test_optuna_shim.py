@@ -59,6 +59,25 @@ def test_what_has_no_counterpart_is_refused_with_a_sentence(make: Any, says: str
     assert says in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("make", "method", "options"),
+    [
+        (
+            lambda: optuna.samplers.CmaEsSampler(seed=1, popsize=6, sigma0=0.2, with_margin=True),
+            "cmaes",
+            {"size": 6, "sigma": 0.2, "margin": True},
+        ),
+        (lambda: optuna.samplers.NSGAIISampler(seed=1, population_size=8), "nsga2", {"size": 8}),
+    ],
+)
+def test_evolutionary_samplers_keep_their_settings(make: Any, method: str, options: dict[str, Any]) -> None:
+    sampler = make()
+    assert (sampler.method, sampler.options) == (method, options)
+    study = optuna.create_study(sampler=sampler, directions=["minimize", "maximize"])
+    study.optimize(lambda t: (t.suggest_float("x", 0, 1), t.suggest_int("n", 1, 8)), n_trials=20)
+    assert len(study.trials) == 20
+
+
 def test_other_refusals() -> None:
     with pytest.raises(StudyMissing):
         optuna.load_study(study_name="none", storage="memory")
