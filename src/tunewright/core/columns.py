@@ -173,10 +173,10 @@ def checked_domain(name: str, domain: Any) -> Domain:
         return domain
     if isinstance(domain, Mapping | list | tuple):
         raise SpaceError(
-            f"'{name}' must be Float, Int, Choice, Order or Bool; got {domain!r}. Wrap it: Choice({domain!r})."
+            f"'{name}' must be Float, Int, Choice, Order, Bool, Permutation or Subset; got {domain!r}. Wrap it: Choice({domain!r})."
         )
     raise SpaceError(
-        f"'{name}' must be Float, Int, Choice, Order or Bool; got {domain!r}. Fix it in your code instead."
+        f"'{name}' must be Float, Int, Choice, Order, Bool, Permutation or Subset; got {domain!r}. Fix it in your code instead."
     )
 
 
