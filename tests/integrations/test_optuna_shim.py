@@ -244,3 +244,10 @@ def test_a_trial_of_a_killed_process_is_run_again(tmp_path: Path) -> None:
     study = optuna.load_study(study_name="s", storage=tmp_path / "s.db")
     assert [t.state.name for t in study.trials] == ["COMPLETE"] * 10
     assert study.core.trials[4].attempts == 2
+
+
+@pytest.mark.parametrize("name", ["BruteForceSampler", "NSGAIIISampler", "PartialFixedSampler"])
+def test_a_sampler_without_a_counterpart_is_named_with_what_to_do(name: str) -> None:
+    with pytest.raises(AttributeError, match=f"got '{name}', which has none. [A-Z]"):
+        getattr(optuna.samplers, name)
+    assert not hasattr(optuna.samplers, "NoSuchSampler")

@@ -180,6 +180,12 @@ def checked_domain(name: str, domain: Any) -> Domain:
     )
 
 
+def advice(name: str, known: Iterable[str]) -> str:
+    """The known name nearest to a mistyped one, or else all known names."""
+    names = list(known)
+    return meant(name, names) or f" Use one of {', '.join(names[:20])}{', ...' if len(names) > 20 else ''}."
+
+
 def meant(name: str, known: Iterable[str]) -> str:
     """A hint at the known name nearest to a mistyped one, or nothing."""
     close = difflib.get_close_matches(str(name), list(known), 1)
@@ -238,7 +244,7 @@ def check_names(constraint: Constraint, entries: Iterable[Entry]) -> None:
     for name in constraint.names:
         if name not in known:
             raise SpaceError(
-                f"A constraint must name parameters of the space; got '{name}'.{meant(name, known)}"
+                f"A constraint must name parameters of the space; got '{name}'.{advice(name, known)}"
             )
         if isinstance(constraint, Linear):
             for domain in known[name]:
@@ -253,7 +259,7 @@ def check_names(constraint: Constraint, entries: Iterable[Entry]) -> None:
             for v in value if isinstance(value, tuple) else (value,):
                 if not any(_may_be(domain, v) for domain in known[name]):
                     raise SpaceError(
-                        f"A forbidden combination must name possible values; '{name}' is {describe(known[name][0])}; got {v!r}."
+                        f"A forbidden combination must name possible values; '{name}' is {describe(known[name][0])}; got {v!r}. Name one of them, or leave the rule out."
                     )
 
 
@@ -386,7 +392,7 @@ def _gate(
                 f"Reorder the parameters."
             )
         raise SpaceError(
-            f"A condition must name a parameter of the space; '{name}' depends on '{parent}'.{meant(parent, space.domains)}"
+            f"A condition must name a parameter of the space; '{name}' depends on '{parent}'.{advice(parent, space.domains)}"
         )
     owner = columns[here[parent]].owner
     if owner is not None:

@@ -372,3 +372,8 @@ def test_configurations_of_any_version_project_into_range(old: Space, new: Space
 def test_a_value_too_many_is_explained(config: Any, message: str) -> None:
     with pytest.raises(SpaceError, match=message):
         TREE.check(config, partial=True)
+
+
+def test_an_unknown_name_without_a_near_one_lists_those_there_are():
+    with pytest.raises(SpaceError, match="got 'zebra'. Use one of a, b."):
+        Space(a=Float(0, 1), b=Float(0, 1), constraints=[Linear({"zebra": 1.0}, upper=1.0)])

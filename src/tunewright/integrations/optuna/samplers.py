@@ -136,3 +136,19 @@ def _made(
             raise ConfigError(f"{given} takes settings that '{method}' has too; got {name}={value!r}.{hint}")
     catalog.build(method, options)
     return BaseSampler(method, seed, options, None, constraints)
+
+
+_INSTEAD = {
+    "BruteForceSampler": "Use GridSampler with the values.",
+    "NSGAIIISampler": "Use NSGAIISampler, or no sampler for up to four objectives.",
+    "PartialFixedSampler": "Leave the fixed parameters out of the suggestions.",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Says what to do instead of a sampler that has no counterpart."""
+    if name in _INSTEAD:
+        raise AttributeError(
+            f"A sampler of Optuna must have a counterpart here; got '{name}', which has none. {_INSTEAD[name]}"
+        )
+    raise AttributeError(f"module '{__name__}' has no attribute {name!r}")
