@@ -71,7 +71,10 @@ def test_many_parameters_and_one():
         Space(c=Choice(["one"])),
     ):
         state = told(Cqr(), Problem(space), [3.0, 2.0, 1.0] * 4)
-        Cqr(candidates=20).ask(state, 1, generator(1, 0))
+        actions = Cqr(candidates=20).ask(state, 1, generator(1, 0))
+        # A space of one configuration is exhausted, one of two as well.
+        assert len(actions) == (space.d == 200)
+        assert all(space.check(a.config) == a.config for a in actions)
 
 
 @pytest.mark.parametrize(

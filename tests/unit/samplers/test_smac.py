@@ -93,7 +93,10 @@ def test_two_hundred_parameters_and_one():
         Space(c=Choice(["one"])),
     ):
         state = told(Smac(), Problem(space), [3.0, 2.0, 1.0] * 4)
-        Smac(candidates=20).ask(state, 1, generator(1, 0))
+        actions = Smac(candidates=20).ask(state, 1, generator(1, 0))
+        # A space of one configuration is exhausted, one of two as well.
+        assert len(actions) == (space.d == 200)
+        assert all(space.check(a.config) == a.config for a in actions)
 
 
 def test_a_finite_space_is_tried_once_and_ends():
