@@ -88,7 +88,11 @@ def flipped(config: dict[str, Any], step: int) -> dict[str, float]:
 def methods() -> list[str]:
     """Every entry, and schedulers around TPE as well as their default."""
     names = [m.name for m in catalog.METHODS.values() if m.kind != "policy"]
-    return [*names, "auto", *(f"{m.name}(random)" for m in catalog.METHODS.values() if m.kind == "scheduler")]
+    return [
+        *names,
+        "auto",
+        *(f"{m.name}(random)" for m in catalog.METHODS.values() if m.kind == "scheduler" and m.wraps),
+    ]
 
 
 def make(name: str, problem: Problem) -> Any:

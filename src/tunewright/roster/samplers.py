@@ -1,47 +1,10 @@
-"""The entries of the catalogue: one per method, in the order in which the documentation lists them."""
+"""Methods that choose configurations, in the order in which the documentation lists them."""
 
 from __future__ import annotations
 
-import importlib
-from dataclasses import dataclass
-from typing import Any, Literal
+from tunewright.roster.method import Method
 
-Kind = Literal["sampler", "scheduler", "policy"]
-
-
-@dataclass(frozen=True, slots=True)
-class Method:
-    """One entry of the catalogue.
-
-    Attributes:
-        name: What users write.
-        path: ``module:Class``.
-        kind: Samplers choose configurations, schedulers budgets around a sampler, policies among methods.
-        family: Section of the method list.
-        paper: Authors, year, where.
-        summary: What it does, one line.
-        when: When to use it, one line.
-        wraps: Default sampler of a method that wraps one.
-        needs: Extra that it needs, or empty.
-    """
-
-    name: str
-    path: str
-    kind: Kind
-    family: str
-    paper: str
-    summary: str
-    when: str
-    wraps: str = ""
-    needs: str = ""
-
-    def load(self) -> Any:
-        """The class."""
-        module, _, name = self.path.partition(":")
-        return getattr(importlib.import_module(module), name)
-
-
-ENTRIES: tuple[Method, ...] = (
+SAMPLERS: tuple[Method, ...] = (
     Method(
         "random",
         "tunewright.samplers.random:Random",
@@ -223,46 +186,6 @@ ENTRIES: tuple[Method, ...] = (
         "With spaces that are trees whose parts occur in several places, when asking must stay cheap.",
     ),
     Method(
-        "asha",
-        "tunewright.schedulers.asha:Asha",
-        "scheduler",
-        "multi-fidelity",
-        "Li et al. 2020, MLSys, Algorithm 2",
-        "Promotes the best third of every rung as soon as a worker is free; trials pause and resume.",
-        "When trials report by step and can save checkpoints; with any number of workers.",
-        wraps="tpe",
-    ),
-    Method(
-        "halting",
-        "tunewright.schedulers.halting:Halting",
-        "scheduler",
-        "multi-fidelity",
-        "Li et al. 2020, MLSys; stopping form as in Tune",
-        "Stops a trial at a rung unless it is among the best third that came there.",
-        "When trials report by step but cannot resume, such as scripts run unchanged.",
-        wraps="tpe",
-    ),
-    Method(
-        "hyperband",
-        "tunewright.schedulers.hyperband:Hyperband",
-        "scheduler",
-        "multi-fidelity",
-        "Li et al. 2018, JMLR 18",
-        "Runs brackets of successive halving that hedge over how early to stop.",
-        "When it is unclear how well early results predict late ones.",
-        wraps="tpe",
-    ),
-    Method(
-        "median",
-        "tunewright.schedulers.median:Median",
-        "scheduler",
-        "multi-fidelity",
-        "Golovin et al. 2017, KDD",
-        "Stops a trial whose best result so far is worse than the median of the others at the same step.",
-        "For mild early stopping with hardly anything to set.",
-        wraps="tpe",
-    ),
-    Method(
         "copula",
         "tunewright.samplers.copula:Copula",
         "sampler",
@@ -329,16 +252,6 @@ ENTRIES: tuple[Method, ...] = (
         "Gives every trial a student and a teacher among the best networks trained so far.",
         "With trainings of one architecture, checkpoints, and labels that are noisy or few.",
         wraps="bayes",
-    ),
-    Method(
-        "smoothie",
-        "tunewright.schedulers.smoothie:Smoothie",
-        "scheduler",
-        "training-aware",
-        "Yedida and Menzies 2024, arXiv:2401.09622",
-        "Trains a little of thirty trials and to the end only those whose loss is smoothest.",
-        "With small learners on tabular data that report their smoothness.",
-        wraps="random",
     ),
     Method(
         "racing",
