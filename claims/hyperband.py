@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from claims.record import Claim, Result, Verdict
 from claims.study import curve_tasks, missing, prefixed, seeds_for, speedup, targets, times_to, traces
+from tunewright.core.brackets import brackets
 from tunewright.errors import ConfigError
 from tunewright.samplers.random import Random
-from tunewright.schedulers.hyperband import Hyperband, brackets
+from tunewright.schedulers.hyperband import Hyperband
 
 CLAIM = Claim(
     title="Hyperband reaches the final loss of random search several times sooner.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tunewright.core.algorithm import Resume, Start, generator
+from tunewright.core.brackets import brackets
 from tunewright.core.domains import Float
 from tunewright.core.events import Paused, Reported, Resumed, Started
 from tunewright.core.problem import Fidelity, Problem
@@ -12,7 +13,6 @@ from tunewright.core.rungs import levels
 from tunewright.core.space import Space
 from tunewright.samplers.random import Random
 from tunewright.schedulers.asha import Asha
-from tunewright.schedulers.hyperband import brackets
 
 # Li et al. 2018, JMLR 18(185): Algorithm 1 for R = 81, eta = 3, that is n = ceil(5 / (s + 1) * 3^s) and
 # n_i = floor(n / 3^i), r_i = 81 * 3^(i - s); worked out by hand for each s.

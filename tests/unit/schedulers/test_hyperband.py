@@ -4,6 +4,7 @@ import pytest
 from driving import LINE, Drive, problem
 
 from tunewright.core.algorithm import Resume, Start
+from tunewright.core.brackets import brackets
 from tunewright.core.closing import closed
 from tunewright.core.domains import Choice
 from tunewright.core.events import Ended, Paused, Reported, Resumed, Started
@@ -11,7 +12,7 @@ from tunewright.core.problem import Fidelity, Problem
 from tunewright.core.space import Space
 from tunewright.errors import ConfigError, UnsupportedError
 from tunewright.samplers.random import Random
-from tunewright.schedulers.hyperband import Hyperband, brackets
+from tunewright.schedulers.hyperband import Hyperband
 
 
 def played(
