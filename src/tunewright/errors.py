@@ -137,9 +137,17 @@ class TooManyFailures(RunError):
 
 
 class CheckpointError(RunError):
-    """A checkpoint is missing, damaged, or belongs to another trial."""
+    """A checkpoint is missing, damaged, or belongs to another trial.
+
+    Attributes:
+        blob: Name of the checkpoint that cannot be read any more, or empty.
+    """
 
     code = "TW053"
+
+    def __init__(self, message: str, blob: str = "") -> None:
+        super().__init__(message)
+        self.blob = blob
 
 
 class ReplayMismatch(RunError):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tunewright.core.algorithm import Action, Algorithm
+from tunewright.core.algorithm import Action, Algorithm, Start
 from tunewright.core.events import Event
 from tunewright.core.problem import Problem
 
@@ -16,6 +16,8 @@ from tunewright.core.problem import Problem
 @dataclass(frozen=True, slots=True)
 class Silent:
     """A sampler that learns as the one it stands for, and proposes nothing.
+
+    A scheduler that is wrapped by another still continues its trials.
 
     Args:
         sampler: The one it stands for; states are the same.
@@ -32,8 +34,11 @@ class Silent:
         return self.sampler.tell(state, events)
 
     def ask(self, state: Any, slots: int, rng: np.random.Generator) -> tuple[Action, ...]:
-        """Nothing."""
-        return ()
+        """What continues or ends trials; nothing that begins one."""
+        inner = closed(self.sampler)
+        if inner is self.sampler:
+            return ()
+        return tuple(a for a in inner.ask(state, slots, rng) if not isinstance(a, Start))
 
 
 def closed(algorithm: Algorithm[Any]) -> Algorithm[Any]:
@@ -43,7 +48,11 @@ def closed(algorithm: Algorithm[Any]) -> Algorithm[Any]:
     a sampler is returned as it is.
     """
     made: Any = algorithm
-    if "sampler" not in getattr(made, "__dataclass_fields__", {}) or not hasattr(made.sampler, "ask"):
+    if (
+        isinstance(made, Silent)
+        or "sampler" not in getattr(made, "__dataclass_fields__", {})
+        or not hasattr(made.sampler, "ask")
+    ):
         return algorithm
     out: Algorithm[Any] = replace(made, sampler=Silent(made.sampler))
     return out

@@ -186,6 +186,34 @@ class Edited(msgspec.Struct, frozen=True, tag_field="kind", tag="edited", omit_d
     by: str = "user"
 
 
+class Extended(msgspec.Struct, frozen=True, tag_field="kind", tag="extended", omit_defaults=True, gc=False):
+    """A full training got more steps. Methods are asked anew from the whole log, with the new length of a training.
+
+    Attributes:
+        high: Steps of a full training from now on.
+        before: Steps of a full training until now.
+        by: Who asked.
+    """
+
+    high: int
+    before: int
+    by: str = "user"
+
+
+class Dropped(msgspec.Struct, frozen=True, tag_field="kind", tag="dropped", omit_defaults=True, gc=False):
+    """A checkpoint was given up: it was damaged, or the study keeps fewer.
+
+    Attributes:
+        trial: The trial that could have been continued from it.
+        checkpoint: Name of the blob.
+        why: The reason, in words.
+    """
+
+    trial: int
+    checkpoint: str
+    why: str = ""
+
+
 class Amended(msgspec.Struct, frozen=True, tag_field="kind", tag="amended", omit_defaults=True, gc=False):
     """A define-by-run trial met a parameter that its configuration did not hold yet."""
 
@@ -212,6 +240,8 @@ Event = (
     | Ended
     | Enqueued
     | Edited
+    | Extended
+    | Dropped
     | Amended
     | Noted
 )

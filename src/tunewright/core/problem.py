@@ -156,6 +156,20 @@ class Problem:
         """The same problem over another version of the space."""
         return Problem(space, self.objectives, self.fidelity, self.limits, self.seed)
 
+    def extended(self, high: int) -> Problem:
+        """The same problem with another length of a full training.
+
+        Raises:
+            ConfigError: If trials have no steps, or ``high`` is below the fewest steps.
+        """
+        if self.fidelity is None:
+            raise ConfigError(
+                f"Only trainings that report by step can be made longer; this study has no steps, got {high}. "
+                f"Open a new study with steps=..."
+            )
+        longer = Fidelity(high, self.fidelity.low, self.fidelity.unit)
+        return Problem(self.space, self.objectives, longer, self.limits, self.seed)
+
     def revised(self, stored: Mapping[str, Any]) -> Problem:
         """The same problem over a new version of the space from its JSON form, as an ``Edited`` event holds it.
 

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tunewright.core.events import Ended, Event, Paused, Reported, Resumed, Started
+from tunewright.core.algorithm import Resume, Start
+from tunewright.core.events import Ended, Event, Extended, Paused, Reported, Resumed, Started
 from tunewright.core.problem import Fidelity, Problem
 from tunewright.errors import ConfigError, UnsupportedError
 
@@ -120,6 +121,10 @@ class Rung:
         if waiting:
             insort(self.waiting, entry)
 
+    def forget(self) -> None:
+        """Ranks anew when asked next, since entries were taken out."""
+        self._memo = None
+
     def release(self, entry: Entry) -> None:
         """Takes a trial off the waiting list, in O(log n) comparisons."""
         del self.waiting[bisect_left(self.waiting, entry)]
@@ -196,6 +201,7 @@ class Climb:
         result: Its latest ``(violation, loss of each objective)``; infinite while none is known or it diverged.
         paused: Whether it rests on a rung, not on its way to one.
         entry: Its entry on the rung where it waits to go on, or None.
+        config: Its parameters.
     """
 
     target: int
@@ -204,6 +210,22 @@ class Climb:
     result: tuple[float, ...]
     paused: bool = False
     entry: Entry | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Former:
+    """A trial that had its full training when that was shorter; a fork of it may go on.
+
+    Attributes:
+        step: Steps done.
+        config: Its parameters.
+        place: Index of the rung where it waits, and its entry there; None until a training was made longer.
+    """
+
+    step: int
+    config: dict[str, Any]
+    place: tuple[int, Entry] | None = None
 
 
 @dataclass(slots=True)
@@ -218,6 +240,8 @@ class Ladder:
         climbs: Trials that are not over, by number.
         heading: Number of trials on their way to each rung, and beyond the last.
         cut: Trials paused short of their rung, with the step they were to reach.
+        formers: Trials that were completed below the last rung, which is no full training by now.
+        lengths: Steps that full trainings had before.
     """
 
     problem: Problem
@@ -225,6 +249,8 @@ class Ladder:
     climbs: dict[int, Climb] = field(default_factory=dict)
     heading: list[int] = field(default_factory=list)
     cut: dict[int, int] = field(default_factory=dict)
+    formers: dict[int, Former] = field(default_factory=dict)
+    lengths: set[int] = field(default_factory=set)
 
     @classmethod
     def of(cls, problem: Problem, steps: tuple[int, ...], order: Order) -> Ladder:
@@ -259,14 +285,44 @@ class Ladder:
             self._resume(event)
         elif isinstance(event, Ended):
             return self._end(event)
+        elif isinstance(event, Extended):
+            self.lengths.add(event.before)
+            for trial in self.formers:
+                self._reopen(trial)
         return ()
+
+    def go_on(self, trial: int, until: int, why: dict[str, Any] | None = None) -> Resume | Start:
+        """Trains a trial further: one that is over, since trainings were shorter, by a fork of it."""
+        former = self.formers.get(trial)
+        if former is None:
+            return Resume(trial, until, why)
+        return Start(former.config, until, (trial, former.step), {**(why or {}), "continues": trial})
+
+    def _reopen(self, trial: int) -> None:
+        """A trial that had its full training of old waits on the highest rung that it came to by itself."""
+        former = self.formers[trial]
+        index = bisect_right(self.rungs, former.step, key=lambda r: r.level) - 1
+        if former.place is not None or former.step not in self.lengths or index < 0:
+            return
+        for rung in self.rungs[index + 1 :]:
+            rung.entries[:] = [e for e in rung.entries if e[-1] != trial]
+            rung.forget()
+        rung = self.rungs[index]
+        entry = next((e for e in rung.entries if e[-1] == trial), None)
+        if entry is not None and entry[-2] < math.inf:
+            insort(rung.waiting, entry)
+            self.formers[trial] = Former(former.step, former.config, (index, entry))
 
     def _start(self, event: Started) -> None:
         step = event.parent[1] if event.parent is not None else 0
         height = bisect_right(self.rungs, step, key=lambda r: r.level)
         worst = (math.inf,) * (self.problem.m + 1)
-        self.climbs[event.trial] = Climb(event.until or self.rungs[-1].level, height, step, worst)
+        target = event.until or self.rungs[-1].level
+        self.climbs[event.trial] = Climb(target, height, step, worst, config=event.config)
         self.heading[height] += 1
+        former = self.formers.pop(event.parent[0], None) if event.parent is not None and step else None
+        if former is not None and former.place is not None:
+            self.rungs[former.place[0]].release(former.place[1])
 
     def _report(self, climb: Climb, event: Reported) -> tuple[int, ...]:
         climb.step = event.step
@@ -305,9 +361,21 @@ class Ladder:
         while self._reached(climb, step):
             last = climb.height + 1 >= len(self.rungs) or step < self.rungs[climb.height + 1].level
             self._record(event.trial, climb, waiting=last)
-        if climb.height == first:
-            self.cut[event.trial] = climb.target
+        if climb.height == first and (step < climb.target or first == 0):
+            self.cut[event.trial] = climb.target if step < climb.target else self.rungs[0].level
+        elif climb.height == first:
+            self._rest(event.trial, climb)
         return tuple(range(first, climb.height))
+
+    def _rest(self, trial: int, climb: Climb) -> None:
+        """Its segment was planned for rungs that lay elsewhere, when trainings were shorter: it waits on its last one."""
+        rung = self.rungs[climb.height - 1]
+        entry = next((e for e in rung.entries if e[-1] == trial), None)
+        self.heading[climb.height] -= 1
+        climb.paused = True
+        if entry is not None and entry[-2] < math.inf:
+            insort(rung.waiting, entry)
+            climb.entry = entry
 
     def _resume(self, event: Resumed) -> None:
         climb = self.climbs.get(event.trial)
@@ -335,6 +403,10 @@ class Ladder:
             self._measure(climb, event.metrics or {}, None)
             for rung in self.rungs[here:]:
                 rung.add((*climb.result, event.trial), waiting=False)
+            step = max(climb.step, event.step)
+            if step < self.rungs[-1].level:
+                self.formers[event.trial] = Former(step, climb.config)
+                self._reopen(event.trial)
             return tuple(range(here, len(self.rungs)))
         if event.outcome != "stopped" and not climb.paused and here < len(self.rungs):
             worst = (math.inf,) * (self.problem.m + 1)

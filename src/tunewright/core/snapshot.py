@@ -14,7 +14,7 @@ from tunewright.core.events import Ended, Enqueued, Noted, Started
 from tunewright.core.problem import Problem
 from tunewright.core.trial import Ledger, Trial
 
-VERSION = 2
+VERSION = 3
 
 
 class _TrialRow(msgspec.Struct, array_like=True, gc=False):
@@ -48,6 +48,7 @@ class _Body(msgspec.Struct, gc=False):
     keys: dict[str, int]
     notes: list[tuple[int, Noted]]
     best: int | None
+    high: int | None = None
 
 
 _encoder = msgspec.json.Encoder()
@@ -69,6 +70,7 @@ def dump(ledger: Ledger) -> bytes:
             ledger.keys,
             ledger.notes,
             ledger.best.id if ledger.best is not None else None,
+            ledger.problem.fidelity.high if ledger.problem.fidelity is not None else None,
         )
     )
 
@@ -98,6 +100,8 @@ def load(problem: Problem, data: bytes) -> Ledger | None:
     for seq, raw in body.spaces:
         ledger.problem = ledger.problem.revised(raw)
         ledger.spaces.append((seq, ledger.problem.space))
+    if body.high is not None:
+        ledger.problem = ledger.problem.extended(body.high)
     ledger.cursor, ledger.decisions = body.cursor, body.decisions
     ledger.failed_in_a_row = body.failed_in_a_row
     ledger.queue, ledger.keys, ledger.notes = dict(body.queue), body.keys, body.notes

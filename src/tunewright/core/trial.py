@@ -10,10 +10,12 @@ import msgspec
 
 from tunewright.core.events import (
     Amended,
+    Dropped,
     Edited,
     Ended,
     Enqueued,
     Event,
+    Extended,
     Interrupted,
     Noted,
     Paused,
@@ -44,8 +46,9 @@ Status = Literal[
 FINISHED = frozenset(
     {"completed", "stopped", "failed", "invalid", "timed_out", "out_of_memory", "lost", "killed"}
 )
-_NEWS = (Paused, Signalled, Edited, Amended)
+_NEWS = (Paused, Signalled, Edited, Extended, Amended)
 FAILURES = frozenset({"failed", "invalid", "timed_out", "out_of_memory", "lost", "killed"})
+Saving = tuple[int, str]
 _reports_decoder = msgspec.json.Decoder(list[Reported])
 
 
@@ -66,7 +69,8 @@ class Trial(msgspec.Struct, gc=False, eq=False):
         token: Position of the event that began its latest attempt.
         attempts: 1, and one more for every time its worker was lost.
         signal: A verdict that its worker has not obeyed yet, or None.
-        checkpoint: ``(step, name)`` of its newest checkpoint whose step was also measured, or None.
+        checkpoint: ``(step, name)`` of its newest checkpoint whose step was also measured, or None. A fork begins
+            with that of the trial it was forked from. A trial that was stopped or failed has none.
         fresh: ``(step, name)`` of a newer checkpoint whose measurement has not come yet, or None.
         at: Wall-clock start time, seconds since 1970.
         ended_at: Wall-clock end time, or None.
@@ -181,6 +185,9 @@ class Ledger:
         queue: Enqueued items that no trial serves yet, by position.
         keys: Position of each enqueued item by its key.
         decisions: Number of decisions in the log.
+        begun: Number of trials that began from their first step; forks of partly trained ones do not count.
+        held: How many trials need each checkpoint, by its name.
+        finals: Completed trials that have a checkpoint, by number.
         cursor: Position of the last folded record.
         counts: Number of trials by status.
         best: The completed trial with the lowest loss that meets the limits, for one objective; with replicates, the
@@ -193,11 +200,14 @@ class Ledger:
         "_best_key",
         "_pools",
         "_replicated",
+        "begun",
         "best",
         "counts",
         "cursor",
         "decisions",
         "failed_in_a_row",
+        "finals",
+        "held",
         "keys",
         "notes",
         "problem",
@@ -217,6 +227,9 @@ class Ledger:
         self.queue: dict[int, Enqueued] = {}
         self.keys: dict[str, int] = {}
         self.decisions = 0
+        self.begun = 0
+        self.held: dict[str, int] = {}
+        self.finals: dict[int, Trial] = {}
         self.cursor = 0
         self.counts: dict[str, int] = {}
         self.best: Trial | None = None
@@ -259,12 +272,37 @@ class Ledger:
         trial = Trial(event, record.seq, record.at, record.worker)
         trial.until = self._until(event.until)
         self.trials.append(trial)
-        self._replicated = self._replicated or original_of(event) is not None
+        if event.parent is None:
+            self.begun += 1
+        else:
+            self._fork(trial, event.parent)
         self.running[event.trial] = trial
         self.decisions += 1
         self.counts["running"] = self.counts.get("running", 0) + 1
         if event.queue:
             self.queue.pop(event.queue, None)
+
+    def _fork(self, trial: Trial, parent: tuple[int, int]) -> None:
+        """A fork owns its donor's checkpoint from the start, so that no later decision can take it away."""
+        replicate = original_of(trial.start) is not None
+        self._replicated = self._replicated or replicate
+        self.begun += parent[1] == 0
+        donor = self.trials[parent[0]].checkpoint
+        if donor is not None and not replicate:
+            # A student counts from the step that its donor is named at, whatever the checkpoint has seen.
+            self._hold(trial, (min(parent[1], donor[0]), donor[1]), None)
+
+    def _hold(self, trial: Trial, checkpoint: Saving | None, fresh: Saving | None) -> None:
+        """Gives a trial other checkpoints, and counts who needs which."""
+        before = {c[1] for c in (trial.checkpoint, trial.fresh) if c is not None}
+        trial.checkpoint, trial.fresh = checkpoint, fresh
+        after = {c[1] for c in (checkpoint, fresh) if c is not None}
+        for name in after - before:
+            self.held[name] = self.held.get(name, 0) + 1
+        for name in before - after:
+            self.held[name] -= 1
+            if not self.held[name]:
+                del self.held[name]
 
     def _until(self, until: int | None) -> int | None:
         """A segment without an end of its own runs to the end of a full training."""
@@ -276,7 +314,7 @@ class Ledger:
         trial = self.trials[event.trial]
         trial.step = event.step
         if trial.fresh is not None and event.step >= trial.fresh[0]:
-            trial.checkpoint, trial.fresh = trial.fresh, None
+            self._hold(trial, trial.fresh, None)
         news = event.step > trial.peak
         if news:
             trial.peak = event.step
@@ -292,7 +330,11 @@ class Ledger:
         trial.ended_at = record.at
         trial.step = max(trial.step, event.step)
         if event.checkpoint is not None:
-            trial.checkpoint, trial.fresh = (trial.step, event.checkpoint), None
+            self._hold(trial, (trial.step, event.checkpoint), None)
+        elif event.outcome != "completed":
+            self._hold(trial, None, None)
+        if event.outcome == "completed" and trial.checkpoint is not None:
+            self.finals[event.trial] = trial
         self._move(trial, event.outcome)
         self.failed_in_a_row = self.failed_in_a_row + 1 if event.outcome in FAILURES else 0
         if event.outcome == "completed" and len(self.problem.objectives) == 1:
@@ -325,6 +367,12 @@ class Ledger:
         """Puts back a trial from a snapshot, in order of number."""
         assert trial.id == len(self.trials)
         self.trials.append(trial)
+        self.begun += trial.parent is None or trial.parent[1] == 0
+        checkpoint, fresh = trial.checkpoint, trial.fresh
+        trial.checkpoint = trial.fresh = None
+        self._hold(trial, checkpoint, fresh)
+        if trial.status == "completed" and checkpoint is not None:
+            self.finals[trial.id] = trial
         self._replicated = self._replicated or original_of(trial.start) is not None
         self.counts[trial.status] = self.counts.get(trial.status, 0) + 1
         if trial.status == "running":
@@ -335,6 +383,9 @@ class Ledger:
     def _other(self, event: Event, record: Record) -> None:
         if isinstance(event, Resumed):
             trial = self.trials[event.trial]
+            fresh = trial.fresh
+            at_fresh = fresh is not None and fresh[0] == event.step
+            self._hold(trial, fresh if at_fresh else trial.checkpoint, None)
             _resumed(trial, event, record)
             trial.until = self._until(event.until)
             self.decisions += 1
@@ -344,27 +395,50 @@ class Ledger:
             trial.step = max(trial.step, event.step)
             trial.signal = None
             if event.checkpoint is not None:
-                trial.checkpoint, trial.fresh = (event.step, event.checkpoint), None
+                self._hold(trial, (event.step, event.checkpoint), None)
             self._move(trial, "paused")
         elif isinstance(event, Saved):
-            _saved(self.trials[event.trial], event)
+            self._saved(self.trials[event.trial], event)
+        elif isinstance(event, Dropped):
+            self._drop(self.trials[event.trial], event.checkpoint)
         elif isinstance(event, Interrupted):
             self.trials[event.trial].attempts += event.cause == "lost"
             self._move(self.trials[event.trial], "waiting")
         elif isinstance(event, Signalled):
             self.decisions += 1
             self.trials[event.trial].signal = event.verdict
-        elif isinstance(event, Enqueued):
+        elif isinstance(event, Amended):
+            self.trials[event.trial].amended = event.config
+        else:
+            self._of_study(event, record)
+
+    def _of_study(self, event: Event, record: Record) -> None:
+        """What changes the study, not one trial of it."""
+        if isinstance(event, Enqueued):
             self.queue[record.seq] = event
             if event.key:
                 self.keys[event.key] = record.seq
         elif isinstance(event, Edited):
             self.problem = self.problem.revised(event.space)
             self.spaces.append((record.seq, self.problem.space))
-        elif isinstance(event, Amended):
-            self.trials[event.trial].amended = event.config
+        elif isinstance(event, Extended):
+            self.problem = self.problem.extended(event.high)
         elif isinstance(event, Noted):
             self.notes.append((record.seq, event))
+
+    def _saved(self, trial: Trial, event: Saved) -> None:
+        """A checkpoint counts at once when its step was reported before, else once that report comes."""
+        saving = (event.step, event.checkpoint)
+        if event.step > trial.step:
+            self._hold(trial, trial.checkpoint, saving)
+        else:
+            self._hold(trial, saving, None)
+
+    def _drop(self, trial: Trial, name: str) -> None:
+        kept = [None if c is not None and c[1] == name else c for c in (trial.checkpoint, trial.fresh)]
+        self._hold(trial, kept[0], kept[1])
+        if trial.checkpoint is None:
+            self.finals.pop(trial.id, None)
 
     def _move(self, trial: Trial, status: Status) -> None:
         """Changes a trial's status and keeps the indexes by status in step."""
@@ -390,18 +464,7 @@ def _drop_reports_after(trial: Trial, step: int) -> None:
         reports.pop()
 
 
-def _saved(trial: Trial, event: Saved) -> None:
-    """A checkpoint counts at once when its step was reported before, else once that report comes."""
-    if event.step > trial.step:
-        trial.fresh = (event.step, event.checkpoint)
-    else:
-        trial.checkpoint, trial.fresh = (event.step, event.checkpoint), None
-
-
 def _resumed(trial: Trial, event: Resumed, record: Record) -> None:
-    if trial.fresh is not None and trial.fresh[0] == event.step:
-        trial.checkpoint = trial.fresh
-    trial.fresh = None
     trial.step, trial.token = event.step, record.seq
     trial.worker, trial.signal = record.worker, None
     _drop_reports_after(trial, event.step)

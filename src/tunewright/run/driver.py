@@ -14,16 +14,16 @@ from typing import Any, Literal
 
 from tunewright.core.algorithm import generator
 from tunewright.core.domains import Permutation, Subset, domain_from_dict
-from tunewright.core.events import Amended, Cause, Ended, Event, Interrupted, Paused, Reported, Saved
+from tunewright.core.events import Amended, Cause, Dropped, Ended, Event, Interrupted, Paused, Reported, Saved
 from tunewright.core.recorder import grow, infer
-from tunewright.core.replicates import original_of, seed_of
+from tunewright.core.replicates import seed_of
 from tunewright.core.trial import FAILURES, Trial
-from tunewright.errors import CheckpointError, LeaseLost, SpaceError, StoreError, TooManyFailures
+from tunewright.errors import LeaseLost, SpaceError, StoreError, TooManyFailures
 from tunewright.run.executor import Executor, InProcess
 from tunewright.run.heart import Heart
 from tunewright.run.messages import Answer, Finish, FromWorker, Report, Save, Segment, Suggest
+from tunewright.run.retention import Retention
 from tunewright.run.session import Session
-from tunewright.store import blobs
 from tunewright.store.clock import EXTERNAL
 
 log = logging.getLogger(__name__)
@@ -38,8 +38,9 @@ class Budget:
     """When to stop.
 
     Args:
-        trials: Trials that the study is to have in all, those of earlier runs included; when they are begun,
-            the run goes on until none of them can be continued. None for no limit.
+        trials: Trials that the study is to begin in all, those of earlier runs included; when they are begun,
+            the run goes on until none of them can be continued. Forks of partly trained ones do not count. None for
+            no limit.
         timeout: Seconds of wall time of this run after which no trial is begun and running ones are paused.
         target: Loss (minimised) that is good enough.
         trial_timeout: Seconds that one segment may take.
@@ -113,6 +114,7 @@ class Driver:
         self._errors: list[str] = []
         self._deadline = float("inf")
         self._heart = Heart(session)
+        self._retention = Retention(session)
         executor.connect(self._hear)
 
     def run(self) -> Summary:
@@ -130,6 +132,7 @@ class Driver:
         finally:
             self.executor.close()
             self._abandon()
+            self._retention.tidy()
             self.session.close()
         self._summary.seconds = time.monotonic() - began
         if self._fatal is not None:
@@ -139,6 +142,7 @@ class Driver:
     def _loop(self) -> None:
         leave_by = float("inf")
         while True:
+            self._retention.tidy()
             if self._stopping is None:
                 self._stopping = self._reason()
                 if self._stopping is None:
@@ -173,7 +177,7 @@ class Driver:
     def _wait_for_others(self) -> None:
         """Nothing runs here: the method is finished, or waits for trials of other processes."""
         ledger = self.session.sync()
-        full = self.budget.trials is not None and len(ledger.trials) >= self.budget.trials
+        full = self.budget.trials is not None and ledger.begun >= self.budget.trials
         # A trial that a person asked for may take days; once all are begun there is nothing to wait for.
         asked = full and all(t.worker.startswith(f"{EXTERNAL}/") for t in ledger.running.values())
         if ledger.waiting or (ledger.running and not asked):
@@ -187,11 +191,6 @@ class Driver:
         session = self.session
         problem = session.ledger.problem
         checkpoint, step = (trial.checkpoint[1], trial.checkpoint[0]) if trial.checkpoint else (None, 0)
-        # A replicate names its original at step 0: it has the same parameters and starts from scratch.
-        if checkpoint is None and trial.parent is not None and original_of(trial.start) is None:
-            donor = session.ledger.trials[trial.parent[0]]
-            # It counts from the step that its parent is named at, whatever the checkpoint has seen.
-            checkpoint, step = (donor.checkpoint[1], trial.parent[1]) if donor.checkpoint else (None, 0)
         high = problem.fidelity.high if problem.fidelity is not None else None
         if trial.until is not None and step >= trial.until and trial.reports:
             self._close_gap(trial, step, checkpoint, high)
@@ -262,7 +261,7 @@ class Driver:
             message.variance,
             message.cost,
         )
-        self._record_and_sweep(event)
+        session.record(event)
         self._tell(event)
         session.steer()
         signalled = session.ledger.trials[message.trial].signal
@@ -274,18 +273,8 @@ class Driver:
         return self._stopping is not None or self._signals > 0 or time.monotonic() > self._deadline
 
     def _saved(self, message: Save) -> Answer:
-        self._record_and_sweep(Saved(message.trial, message.token, message.step, message.checkpoint))
+        self.session.record(Saved(message.trial, message.token, message.step, message.checkpoint))
         return Answer("pause") if self._leaving() else Answer()
-
-    def _record_and_sweep(self, event: Saved | Reported) -> None:
-        """Records a fact and removes the checkpoints of the trial that nothing can resume from any more."""
-        session = self.session
-        trial = session.ledger.trials[event.trial]
-        before = {c[1] for c in (trial.checkpoint, trial.fresh) if c is not None}
-        session.record(event)
-        for name in before - {c[1] for c in (trial.checkpoint, trial.fresh) if c is not None}:
-            with contextlib.suppress(OSError, CheckpointError):
-                blobs.remove(session.store.blobs(session.info.id), name)
 
     def _suggest(self, message: Suggest) -> Answer:
         """A define-by-run trial met a parameter that is new to it: grows the space and draws a value."""
@@ -336,6 +325,9 @@ class Driver:
     def _endings(self, message: Finish, trial: Trial, cost: float) -> list[Event]:
         """The events that a finished segment comes to."""
         number, token = message.trial, message.token
+        if message.damaged:
+            dropped = Dropped(number, message.damaged, "it was missing or damaged")
+            return [dropped, Interrupted(number, token, "lost", message.error[-500:])]
         if message.outcome == "lost":
             return [Interrupted(number, token, "lost", message.error[-500:])]
         if message.outcome == "killed":

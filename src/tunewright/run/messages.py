@@ -74,7 +74,11 @@ class Suggest(msgspec.Struct, frozen=True, tag_field="kind", tag="suggest"):
 
 
 class Finish(msgspec.Struct, frozen=True, tag_field="kind", tag="finish", omit_defaults=True):
-    """The segment is over; nothing more comes from this worker about it."""
+    """The segment is over; nothing more comes from this worker about it.
+
+    Attributes:
+        damaged: Name of a checkpoint that could not be read, or empty; the trial is to begin again without it.
+    """
 
     trial: int
     token: int
@@ -87,6 +91,7 @@ class Finish(msgspec.Struct, frozen=True, tag_field="kind", tag="finish", omit_d
     checkpoint: str | None = None
     met: list[str] | None = None
     fatal: bool = False
+    damaged: str = ""
 
 
 class Answer(msgspec.Struct, frozen=True, tag_field="kind", tag="answer", omit_defaults=True):

@@ -10,7 +10,7 @@ import msgspec
 
 from tunewright.core.algorithm import Action, Algorithm, Resume, Start, Stop, generator
 from tunewright.core.closing import closed
-from tunewright.core.events import Ended, Event, Record, Resumed, Signalled, Started
+from tunewright.core.events import Ended, Event, Extended, Record, Resumed, Signalled, Started
 from tunewright.core.problem import Problem
 from tunewright.core.trial import Ledger
 from tunewright.errors import ReplayMismatch
@@ -45,8 +45,20 @@ class _Mind:
         # A run that had all its trials let the method continue some only; the log does not say how many were allowed.
         shut = closed(algorithm)
         self.moods = (algorithm,) if shut is algorithm else (shut, algorithm)
+        self.problem = problem
         self.state = algorithm.init(problem)
         self.told = 0
+
+    def hear(self, news: list[Event], upto: int) -> None:
+        """Learns the news up to a position; all of them anew when full trainings became longer."""
+        fresh = news[self.told : upto]
+        longer = [e.high for e in fresh if isinstance(e, Extended)]
+        if longer:
+            self.state = self.algorithm.init(self.problem.extended(longer[-1]))
+            fresh = news[:upto]
+        if fresh:
+            self.state = self.algorithm.tell(self.state, fresh)
+        self.told = max(self.told, upto)
 
 
 def replay(store: Store, study: int, problem: Problem, build: Build, *, block: int = 20_000) -> Replay:
@@ -128,9 +140,7 @@ def _verify(
     mind = _mind(minds, decisions[0].by, build, problem)
     assert mind is not None
     upto = positions[basis][1]
-    if upto > mind.told:
-        mind.state = mind.algorithm.tell(mind.state, news[mind.told : upto])
-        mind.told = upto
+    mind.hear(news, upto)
     opens = any(isinstance(d, Started | Resumed) for d in decisions)
     actions: tuple[Action, ...] = ()
     for slots, algorithm in itertools.product((1,) if opens else (0, 1), mind.moods):

@@ -21,14 +21,19 @@ from tunewright.core.algorithm import Action, Algorithm, Pause, Resume, Start, S
 from tunewright.core.closing import closed
 from tunewright.core.events import (
     Amended,
+    Dropped,
     Edited,
     Ended,
     Enqueued,
     Event,
+    Extended,
     Interrupted,
     Noted,
+    Paused,
     Record,
+    Reported,
     Resumed,
+    Saved,
     Signalled,
     Started,
     Verdict,
@@ -37,7 +42,7 @@ from tunewright.core.problem import Problem
 from tunewright.core.snapshot import dump, load
 from tunewright.core.space import Space
 from tunewright.core.trial import Ledger, Trial
-from tunewright.errors import AlgorithmError, ConflictError, SpaceError
+from tunewright.errors import AlgorithmError, ConfigError, ConflictError, SpaceError
 from tunewright.store.base import Lease, Store, StudyInfo
 from tunewright.store.clock import worker_id
 
@@ -56,11 +61,27 @@ class Policy:
         lease: Seconds that an attempt may stay silent before its trial is given to somebody else.
         max_attempts: How often a trial is begun before it counts as lost.
         max_running: Trials that may run at the same time over all processes; None for no limit.
+        keep: Completed trials whose last checkpoint is kept, the best ones; None keeps those of all.
+        quota: Bytes that checkpoints may take. Beyond it those of completed trials are given up, the worst first;
+            what a trial can be resumed from never is. None for no limit.
+
+    Raises:
+        ConfigError: If ``keep`` or ``quota`` is below 0.
     """
 
     lease: float = 30.0
     max_attempts: int = 3
     max_running: int | None = None
+    keep: int | None = None
+    quota: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("keep", "quota"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+                raise ConfigError(
+                    f"A policy needs a whole number {name} >= 0, or None for no limit; got {value!r}. Correct it."
+                )
 
 
 class Session:
@@ -100,6 +121,8 @@ class Session:
         self._kept_at = 0
         self._synced = 0.0
         self.exhausted = False
+        self.loose: list[str] = []
+        self.saved = 0
         self.ledger = self._open()
 
     def _open(self) -> Ledger:
@@ -151,11 +174,29 @@ class Session:
             for record in records:
                 if apply(record):
                     untold.append(record.event)
+                    if type(record.event) is Extended:
+                        # Levels of training lie elsewhere now, so the method hears the whole log anew.
+                        self._untold = None
 
     def _take(self, records: Sequence[Record]) -> None:
         """Folds records that this process appended, if nothing came in between; else the next sync brings them."""
         if records and records[0].seq == self.ledger.cursor + 1:
+            names = [n for r in records for n in self._releasable(r.event)]
             self._fold(records)
+            if names:
+                self.loose += [n for n in names if n not in self.ledger.held]
+
+    def _releasable(self, event: Event) -> list[str]:
+        """Checkpoints that a trial may have no use for after an event that this process appended."""
+        if not isinstance(event, Saved | Reported | Paused | Ended | Dropped) or event.trial >= len(
+            self.ledger.trials
+        ):
+            return []
+        trial = self.ledger.trials[event.trial]
+        if isinstance(event, Reported) and trial.fresh is None:
+            return []
+        self.saved += isinstance(event, Saved)
+        return [c[1] for c in (trial.checkpoint, trial.fresh) if c is not None]
 
     def state(self) -> Any:
         """State of the algorithm after everything folded so far."""
@@ -170,7 +211,9 @@ class Session:
     def _replayed(self) -> Any:
         """State of the algorithm from the log alone, up to the ledger's cursor."""
         assert self.algorithm is not None
-        state = self.algorithm.init(self._problem)
+        fidelity = self.ledger.problem.fidelity
+        newest = self._problem.extended(fidelity.high) if fidelity is not None else self._problem
+        state = self.algorithm.init(newest)
         shadow, position = Ledger(self._problem), 0
         while position < self.ledger.cursor:
             block = self.store.read(self.info.id, position, limit=min(50_000, self.ledger.cursor - position))
@@ -185,7 +228,7 @@ class Session:
 
         Args:
             slots: 1 to get a trial, 0 to let the method only pause and stop.
-            limit: Trials that the study may have in all; from there on trials are only continued.
+            limit: Trials that may be begun in all; from there on trials are only continued or forked.
 
         Returns:
             A trial with status ``running`` and this process's token, or None when there is nothing to run:
@@ -216,7 +259,7 @@ class Session:
     def _plan(self, slots: int, limit: int | None) -> Plan:
         """Lets a deliberate method think: ``(basis, decisions before it, actions)``."""
         ledger = self.ledger
-        full = limit is not None and len(ledger.trials) >= limit
+        full = limit is not None and ledger.begun >= limit
         if (full and ledger.problem.fidelity is None) or (slots and (ledger.waiting or ledger.queue)):
             return ledger.cursor, ledger.decisions, ()
         rng = generator(ledger.problem.seed, ledger.decisions)
@@ -251,7 +294,7 @@ class Session:
         most = self.policy.max_running
         if slots and most is not None and len(ledger.running) >= most:
             slots = 0
-        full = limit is not None and len(ledger.trials) >= limit
+        full = limit is not None and ledger.begun >= limit
         if slots and ledger.queue and not full:
             return [*events, *self._serve_queue(ledger.cursor + len(events) + 1)]
         if self.algorithm is None:
@@ -269,7 +312,7 @@ class Session:
         if slots:
             self.exhausted = not actions and not ledger.running and not ledger.waiting and not expired
         for action in actions:
-            if full and isinstance(action, Start):
+            if full and isinstance(action, Start) and not is_fork(action):
                 continue
             events += self._accept(action, basis, plan is not None)
         if slots and full and not events and not ledger.running:
@@ -447,6 +490,30 @@ class Session:
             if space != self.ledger.problem.space:
                 self.record(Edited(space.to_dict(), by))
 
+    def extend(self, high: int, *, by: str = "user") -> None:
+        """Makes full trainings longer, from the next decision on; what was trained is kept and can go on.
+
+        Raises:
+            ConfigError: If trials have no steps, or full trainings would become shorter.
+        """
+        with self.lock:
+            self.sync()
+
+            def choose(tail: list[Record], expired: list[Lease]) -> Sequence[Event]:
+                self._fold(tail)
+                problem = self.ledger.problem
+                longer = problem.extended(high)
+                assert problem.fidelity is not None
+                before = problem.fidelity.high
+                if high < before:
+                    raise ConfigError(
+                        f"Full trainings can only be made longer, for some had {before} steps; got {high}. "
+                        f"Open a new study for shorter ones."
+                    )
+                return () if longer == problem else (Extended(high, before, by),)
+
+            self._take(self.store.decide(self.info.id, self.ledger.cursor, choose, worker=self.worker))
+
     def amend(self, trial: Trial, config: dict[str, Any]) -> None:
         """Records that a define-by-run trial met more parameters."""
         self.record(Amended(trial.id, config))
@@ -463,6 +530,11 @@ class Session:
         """Saves a snapshot when many events were folded since the last one."""
         if self.ledger.cursor - self._kept_at > _SNAPSHOT_EVERY // 4:
             self.keep()
+
+
+def is_fork(action: Start) -> bool:
+    """Whether a start goes on with what another trial was trained; those do not count against a limit of trials."""
+    return action.parent is not None and action.parent[1] > 0
 
 
 def complete(space: Space, config: dict[str, Any], rng: Any, tries: int = 1000) -> dict[str, Any]:

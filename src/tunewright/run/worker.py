@@ -425,8 +425,11 @@ def failure(attempt: Attempt, error: BaseException) -> Finish:
     """How a segment ended whose training function raised."""
     outcome: End = "failed"
     text = error_text(error)
+    damaged = error.blob if isinstance(error, CheckpointError) else ""
     if isinstance(error, LeaseLost):
         outcome, text = "killed", str(error)  # nobody listens to this attempt any more
+    elif damaged and damaged == attempt._segment.checkpoint:
+        outcome, text = "lost", str(error)
     elif isinstance(error, InvalidTrial):
         outcome, text = "invalid", str(error)
     elif isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
@@ -443,6 +446,7 @@ def failure(attempt: Attempt, error: BaseException) -> Finish:
         cost=attempt.seconds,
         error=text[-MAX_ERROR:],
         fatal=isinstance(error, ConfigError),
+        damaged=damaged if outcome == "lost" else "",
     )
 
 

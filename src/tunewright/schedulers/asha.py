@@ -105,7 +105,7 @@ class Asha:
             actions += islice(_leftover(ladder), 1)
         return tuple(actions)
 
-    def _promotions(self, ladder: Ladder) -> Iterator[Resume]:
+    def _promotions(self, ladder: Ladder) -> Iterator[Resume | Start]:
         for trial, target in ladder.cut.items():
             yield Resume(trial, target)
         for i in range(len(ladder.rungs) - 2, -1, -1):
@@ -114,12 +114,12 @@ class Asha:
             # Who is among the best of a wide front changes with every newcomer; more than the share must not go on.
             spare = best if ladder.problem.m == 1 else max(0, best - ladder.passed(i))
             for trial in islice(below.top(best, lagging=True), spare):
-                yield Resume(trial, above.level, {"rung": below.level, "of": below.n})
+                yield ladder.go_on(trial, above.level, {"rung": below.level, "of": below.n})
 
 
-def _leftover(ladder: Ladder) -> Iterator[Resume]:
+def _leftover(ladder: Ladder) -> Iterator[Resume | Start]:
     """The best trial of the highest rung where the best one still waits."""
     rungs = ladder.rungs
     for below, above in zip(rungs[-2::-1], rungs[:0:-1], strict=True):
         for trial in below.top(1):
-            yield Resume(trial, above.level, {"rung": below.level, "of": below.n})
+            yield ladder.go_on(trial, above.level, {"rung": below.level, "of": below.n})

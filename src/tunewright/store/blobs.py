@@ -153,11 +153,13 @@ def _unwritable(folder: object, error: OSError) -> StoreUnavailable:
 
 def _missing(name: str, error: OSError) -> CheckpointError:
     return CheckpointError(
-        f"A checkpoint must be there to be loaded; {name} gave '{error}'. Start the trial from its beginning."
+        f"A checkpoint must be there to be loaded; {name} gave '{error}'. Start the trial from its beginning.",
+        name,
     )
 
 
 def _damaged(name: str) -> CheckpointError:
     return CheckpointError(
-        f"A checkpoint must match its name; the content of {name} was changed or cut. Start the trial from its beginning."
+        f"A checkpoint must match its name; the content of {name} was changed or cut. Start the trial from its beginning.",
+        name,
     )

@@ -1,0 +1,131 @@
+"""Which checkpoint files stay: those that something can go on from, and of completed trials as many as the policy says.
+
+A file is removed only after the log says that nobody needs it: the fact that releases it is appended first, then the log
+is read to its end, and what a fork of another process came to need meanwhile stays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import time
+from pathlib import Path
+
+from tunewright.core.events import Dropped
+from tunewright.core.trial import Trial
+from tunewright.errors import CheckpointError, StoreError
+from tunewright.run.session import Session
+from tunewright.store import blobs
+
+log = logging.getLogger(__name__)
+_ORPHAN = 3600.0
+_LOOK = 20
+
+
+class Retention:
+    """Tidies up after one process's run of a study.
+
+    Args:
+        session: The study; its policy says what is kept.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self._looked_at = -_LOOK
+        self._warned = False
+
+    def tidy(self) -> None:
+        """Removes what this process's facts released and what the policy gives up; quick when there is nothing."""
+        session, policy = self.session, self.session.policy
+        if policy.keep is not None and len(session.ledger.finals) > policy.keep:
+            ranked = self._ranked()
+            self._give_up(ranked[policy.keep :], f"the study keeps the best {policy.keep}")
+        if policy.quota is not None and session.saved - self._looked_at >= _LOOK:
+            self._looked_at = session.saved
+            self._shrink(policy.quota)
+        self._sweep()
+
+    def _sweep(self) -> None:
+        session = self.session
+        if not session.loose:
+            return
+        names, session.loose = session.loose, []
+        with contextlib.suppress(StoreError):
+            held = session.sync().held
+            folder = session.store.blobs(session.info.id)
+            for name in names:
+                if name not in held:
+                    with contextlib.suppress(OSError, CheckpointError):
+                        blobs.remove(folder, name)
+
+    def _ranked(self) -> list[Trial]:
+        """Completed trials that have a checkpoint, the best first, by limits and then the first objective."""
+        problem = self.session.ledger.problem
+
+        def key(trial: Trial) -> tuple[float, float, int]:
+            losses = problem.losses(trial.metrics)
+            return problem.violation(trial.metrics), losses[0] if losses is not None else math.inf, trial.id
+
+        return sorted(self.session.ledger.finals.values(), key=key)
+
+    def _give_up(self, trials: list[Trial], why: str) -> None:
+        for trial in trials:
+            if trial.checkpoint is not None:
+                self.session.record(Dropped(trial.id, trial.checkpoint[1], why))
+
+    def _shrink(self, quota: int) -> None:
+        """Gives up checkpoints of completed trials, the worst first, until the rest fits."""
+        sizes = dict(self._files())
+        total = sum(sizes.values())
+        if total <= quota:
+            return
+        held = self.session.sync().held
+        for trial in reversed(self._ranked()):
+            name = trial.checkpoint[1] if trial.checkpoint is not None else ""
+            if total <= quota:
+                return
+            if held.get(name) == 1:
+                self._give_up([trial], f"checkpoints may take {quota} bytes")
+                total -= sizes.get(name, 0)
+        if total > quota and not self._warned:
+            self._warned = True
+            log.warning(
+                "Checkpoints should take %d bytes at most; those that trials can be resumed from take %d. Raise the quota.",
+                quota,
+                total,
+            )
+
+    def _files(self) -> list[tuple[str, int]]:
+        """Names and sizes in bytes of all checkpoint files."""
+        found = []
+        with (
+            contextlib.suppress(OSError),
+            os.scandir(self.session.store.blobs(self.session.info.id)) as entries,
+        ):
+            for entry in entries:
+                with contextlib.suppress(OSError):
+                    if entry.is_file(follow_symlinks=False):
+                        found.append((entry.name, entry.stat().st_size))
+        return found
+
+    def clean(self, age: float = _ORPHAN) -> tuple[int, int]:
+        """Removes files that no trial needs, such as those of a process that died before it could say what it saved.
+
+        Args:
+            age: Seconds that a file must be old, so that one being saved right now is left alone.
+
+        Returns:
+            Number of files removed, and their bytes.
+        """
+        held = self.session.sync().held
+        folder = Path(self.session.store.blobs(self.session.info.id))
+        number = freed = 0
+        for name, size in self._files():
+            path = folder / name
+            with contextlib.suppress(OSError):
+                if name not in held and time.time() - path.stat().st_mtime >= age:
+                    path.unlink()
+                    number, freed = number + 1, freed + size
+        return number, freed
