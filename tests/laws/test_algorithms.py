@@ -300,7 +300,8 @@ def test_a_finite_space_is_tried_once_over_and_ends(name: str, kind: str) -> Non
     space = SMALL[kind]
     every = len(space.grid(100))
     problem = problem_of(space, kinds_for(name)[0])
-    simulator = Simulator(make(name, problem), problem, objective, workers=2, chaos=9).run(every + 5)
+    # Forks and replicates of what was begun count as trials too.
+    simulator = Simulator(make(name, problem), problem, objective, workers=2, chaos=9).run(9 * every + 5)
     begun = [repr(t.config) for t in simulator.ledger.trials if t.parent is None]
     assert len(set(begun)) == len(begun) == every
     assert simulator.finished

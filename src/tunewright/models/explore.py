@@ -1,0 +1,88 @@
+"""Small changes to a configuration that works, for methods that continue a training with other settings.
+
+*Use when* a copy of a training goes on with parameters near those of the original. *Do not use when* children mix two
+parents (``models.breeding``).
+
+*Paper*: Jaderberg et al. 2017 (arXiv:1711.09846), section 3 and appendix A: perturb by 0.8 or 1.2, or draw anew.
+
+*Differs*: each parameter is treated on the space's terms. Numbers are multiplied in their natural unit; where the range
+holds zero or negative numbers a tenth of it is the least size that they are taken to have. Whole numbers move by one
+step at least, and an ``Order`` moves to a neighbour. Choices, orders of items and selections are only ever drawn anew.
+Parameters that become active are drawn from the prior, and constraints are restored by ``Space.repair``.
+
+*Cost*: O(d), and that of a repair where there are constraints.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tunewright.core.columns import Entry
+from tunewright.core.domains import Float, Int, Order
+from tunewright.core.space import Space
+
+FloatArray = NDArray[np.float64]
+
+_SIZE = 0.1
+
+
+def explored(
+    space: Space,
+    config: Mapping[str, Any],
+    rng: np.random.Generator,
+    *,
+    factors: tuple[float, float] = (0.8, 1.2),
+    resample: float = 0.25,
+) -> FloatArray:
+    """Codes of a configuration near another, shape ``(d,)``, allowed by the space.
+
+    Args:
+        space: The space.
+        config: Where to begin; one of an earlier version of the space may do.
+        rng: Source of randomness.
+        factors: Numbers are multiplied by one of the two.
+        resample: Probability that a parameter is drawn from the prior instead.
+    """
+    fresh = space.prior(rng, 1)[0]
+    here = space.project(config)
+    if here is None or not space.d:
+        drawn: FloatArray = space.sample(rng, 1)[0]
+        return drawn
+    out = np.where(np.isnan(here), fresh, here)
+    for entry in space.entries:
+        if np.isnan(here[entry.first]):
+            continue
+        if rng.random() < resample:
+            out[entry.where] = fresh[entry.where]
+        else:
+            factor = factors[int(rng.integers(2))]
+            out[entry.where] = nudged(entry, here[entry.where], factor)
+    row: FloatArray = space.repair(out[None, :], rng)[0]
+    return row
+
+
+def nudged(entry: Entry, codes: FloatArray, factor: float) -> FloatArray:
+    """Codes of one parameter after a step down (a factor below 1) or up; unchanged where there is no order."""
+    domain = entry.domain
+    if isinstance(domain, Order):
+        k = len(domain.options)
+        at = min(int(codes[0] * k), k - 1) + (1 if factor > 1.0 else -1)
+        return np.array([(min(max(at, 0), k - 1) + 0.5) / k])
+    if not isinstance(domain, Float | Int):
+        return codes
+    value = float(entry.decode(float(codes[0])))
+    size = value if domain.low > 0 else max(abs(value), _SIZE * (domain.high - domain.low))
+    moved = value + (factor - 1.0) * size
+    if isinstance(domain, Int):
+        least = math.copysign(domain.step, factor - 1.0)
+        steps = (moved - value) / domain.step
+        moved = value + (round(steps) * domain.step if abs(steps) >= 1.0 else least)
+        moved = int(min(max(moved, domain.low), domain.low + (domain.count - 1) * domain.step))
+    else:
+        moved = min(max(moved, domain.low), domain.high)
+    return np.array([min(max(entry.encode(moved), 0.0), 1.0)])

@@ -1,0 +1,286 @@
+"""A population of trainings: who is in it, who rests with which result, and who should begin from whose weights.
+
+The one engine behind population-based training. It folds events, keeps one entry per member, and answers what to do
+with a free worker; which parameters a copy gets is up to the scheduler.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from tunewright.core.events import (
+    Amended,
+    Edited,
+    Ended,
+    Event,
+    Paused,
+    Reported,
+    Resumed,
+    Signalled,
+    Started,
+)
+from tunewright.core.problem import Fidelity, Problem
+from tunewright.numerics.ranking import best_first
+
+Selection = Literal["truncation", "tournament"]
+Result = tuple[float, ...]
+
+_LOSSES = 2
+
+
+@dataclass(slots=True)
+class Member:
+    """A trial that is not over.
+
+    Attributes:
+        config: Its parameters.
+        rest: Step at which it last rested, or that it was forked at.
+        target: Step at which its present segment ends.
+        parent: Trial whose weights it began with, or None.
+        latest: Newest ``(violation, loss of each objective)``; infinite when it diverged, None before the first.
+        result: The same at its last rest: the result of its checkpoint. None before its first rest.
+        base: Result of the weights that its last segment began with, where known.
+        resting: Whether it is paused.
+        lost: Copies of it that failed before their first rest, since it rested last.
+    """
+
+    config: dict[str, Any]
+    rest: int
+    target: int
+    parent: int | None = None
+    latest: Result | None = None
+    result: Result | None = None
+    base: Result | None = None
+    resting: bool = False
+    lost: int = 0
+
+    @property
+    def sound(self) -> bool:
+        """Whether its checkpoint has a finite result."""
+        return self.result is not None and math.isfinite(self.result[-1])
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What to do with one free worker.
+
+    Attributes:
+        kind: ``resume`` a member, ``fork`` a donor, or begin a ``new`` one.
+        trial: The member that goes on, or whose place the copy takes; None for a place that is empty.
+        donor: The member that is copied.
+        until: Step at which the segment ends.
+        rank: Place of the trial among those compared, best 0; None when it was not compared.
+        of: How many were compared.
+    """
+
+    kind: Literal["resume", "fork", "new"]
+    trial: int | None = None
+    donor: int | None = None
+    until: int = 0
+    rank: int | None = None
+    of: int = 0
+
+
+@dataclass(slots=True)
+class Flock:
+    """Members and their places; a fold over events, O(1) each.
+
+    Args:
+        problem: The problem, with the newest version of its space.
+        fidelity: Its steps.
+        size: Places.
+        interval: Steps between rests.
+
+    Attributes:
+        members: Trials that are not over, by number.
+        ready: Members that rest at the end of their segment, in order of arrival.
+        cut: Members paused short of that.
+        late: Running trials that were not given a segment and should rest by now.
+        taken: Places taken so far in this generation.
+        vacant: Those among them whose trial failed or was stopped.
+    """
+
+    problem: Problem
+    fidelity: Fidelity
+    size: int
+    interval: int
+    members: dict[int, Member] = field(default_factory=dict)
+    ready: dict[int, None] = field(default_factory=dict)
+    cut: dict[int, None] = field(default_factory=dict)
+    late: dict[int, None] = field(default_factory=dict)
+    taken: int = 0
+    vacant: int = 0
+
+    def next_rest(self, step: int) -> int:
+        """Step at which a segment from ``step`` ends."""
+        return min(step + self.interval, self.fidelity.high)
+
+    def apply(self, event: Event) -> int | None:
+        """Takes in one event; returns the member that came to rest by it with a result, if one did."""
+        if isinstance(event, Edited):
+            self.problem = self.problem.revised(event.space)
+        elif isinstance(event, Started):
+            self._start(event)
+        elif not isinstance(event, Reported | Paused | Resumed | Ended | Amended | Signalled):
+            return None
+        elif event.trial in self.members:
+            return self._follow(event, self.members[event.trial])
+        return None
+
+    def _start(self, event: Started) -> None:
+        donor = self.members.get(event.parent[0]) if event.parent is not None else None
+        step = event.parent[1] if event.parent is not None else 0
+        target = event.until or self.fidelity.high
+        parent = event.parent[0] if event.parent is not None else None
+        base = donor.result if donor is not None and donor.rest == step else None
+        self.members[event.trial] = Member(event.config, step, target, parent, base=base)
+        if self.vacant:
+            self.vacant -= 1
+        else:
+            self.taken += 1
+
+    def _follow(
+        self, event: Reported | Paused | Resumed | Ended | Amended | Signalled, member: Member
+    ) -> int | None:
+        if isinstance(event, Reported):
+            self._measure(member, event.metrics, event.bad)
+            if event.step >= self.next_rest(member.rest) and member.target > event.step:
+                self.late[event.trial] = None
+        elif isinstance(event, Paused):
+            return self._pause(event, member)
+        elif isinstance(event, Resumed):
+            self.ready.pop(event.trial, None)
+            self.cut.pop(event.trial, None)
+            member.resting, member.target = False, event.until or self.fidelity.high
+        elif isinstance(event, Ended):
+            return self._end(event, member)
+        elif isinstance(event, Amended):
+            member.config = event.config
+        else:
+            self.late.pop(event.trial, None)
+        return None
+
+    def _measure(self, member: Member, metrics: dict[str, float], bad: dict[str, str] | None) -> None:
+        problem = self.problem
+        losses = problem.losses(metrics)
+        if losses is not None:
+            member.latest = (problem.violation(metrics) if problem.limits else 0.0, *losses)
+        elif bad and any(o.name in bad for o in problem.objectives):
+            member.latest = (math.inf,) * (problem.m + 1)
+
+    def _pause(self, event: Paused, member: Member) -> int | None:
+        self.late.pop(event.trial, None)
+        member.resting = True
+        if event.step < min(member.target, self.next_rest(member.rest)):
+            self.cut[event.trial] = None
+            return None
+        if member.rest < event.step and member.result is not None:
+            member.base = member.result
+        member.rest, member.result, member.lost = event.step, member.latest, 0
+        self.ready[event.trial] = None
+        return event.trial if member.result is not None else None
+
+    def _end(self, event: Ended, member: Member) -> int | None:
+        trial = event.trial
+        for those in (self.ready, self.cut, self.late):
+            those.pop(trial, None)
+        if event.outcome == "completed":
+            self._measure(member, event.metrics or {}, None)
+        else:
+            self.vacant += 1
+            donor = self.members.get(member.parent) if member.parent is not None else None
+            if donor is not None and member.result is None and event.outcome != "stopped":
+                donor.lost += 1
+        del self.members[trial]
+        if not self.members and self.taken >= self.size:
+            self.taken = self.vacant = 0
+        return None
+
+    # ------------------------------------------------------------------ what to do
+
+    def plan(
+        self, slots: int, share: float, selection: Selection, rng: np.random.Generator, able: int
+    ) -> list[Move]:
+        """What to do with free workers, in order: cut segments, empty places, then whoever rests at the lowest step.
+
+        Args:
+            slots: At most so many moves.
+            share: Part of the population at either end, for truncation.
+            selection: How a member is judged: among all, or against one other drawn at random.
+            rng: Source of randomness.
+            able: New configurations that can be had.
+        """
+        moves = [Move("resume", t, until=self.members[t].target) for t in list(self.cut)[:slots]]
+        order = self._order()
+        donors = self._donors(order, share)
+        spare = [t for t in donors if self.members[t].lost < _LOSSES]
+        for place in range(self.vacant + max(0, self.size - self.taken)):
+            if len(moves) == slots:
+                return moves
+            if place < self.vacant and spare:
+                moves.append(self._copy(None, spare[int(rng.integers(len(spare)))]))
+            elif able:
+                able -= 1
+                moves.append(Move("new", until=self.next_rest(0)))
+        waiting = sorted(self.ready, key=lambda t: self.members[t].rest)
+        gone: set[int] = set()
+        for trial in waiting[: slots - len(moves)]:
+            move = self._judge(trial, order, donors, share, selection, rng, gone)
+            if move.kind == "fork":
+                gone.add(trial)
+            moves.append(move)
+        return moves
+
+    def _order(self) -> list[int]:
+        """Members with a result, best first."""
+        trials = [t for t, m in self.members.items() if m.result is not None]
+        if not trials:
+            return []
+        table = np.array([self.members[t].result for t in trials], dtype=np.float64)
+        return [trials[i] for i in best_first(table[:, 1:], table[:, 0])]
+
+    def _edge(self, n: int, share: float) -> int:
+        """How many of ``n`` are at either end: the share, at least one, at most half."""
+        return min(max(1, int(share * n + 1e-9)), n // 2)
+
+    def _donors(self, order: Sequence[int], share: float) -> list[int]:
+        """The best members that can be copied; those that rest, where there are any, since theirs is the exact step."""
+        best = order[: max(1, self._edge(len(order), share))]
+        sound = [t for t in best if self.members[t].sound and self.members[t].rest < self.fidelity.high]
+        return [t for t in sound if self.members[t].resting] or sound
+
+    def _judge(
+        self,
+        trial: int,
+        order: Sequence[int],
+        donors: Sequence[int],
+        share: float,
+        selection: Selection,
+        rng: np.random.Generator,
+        gone: set[int],
+    ) -> Move:
+        member = self.members[trial]
+        if member.result is None or len(order) < 2:
+            return Move("resume", trial, until=self.next_rest(member.rest))
+        rank, n = order.index(trial), len(order)
+        if selection == "tournament" and member.sound:
+            others = [t for t in order if t != trial and t not in gone]
+            rivals = [others[int(rng.integers(len(others)))]] if others else []
+            rivals = [t for t in rivals if order.index(t) < rank and self.members[t].sound]
+        else:
+            poor = rank >= n - self._edge(n, share) or not member.sound
+            rivals = [t for t in donors if t not in gone] if poor else []
+        # Nothing is won by weights that are no better than one's own.
+        rivals = [t for t in rivals if t != trial and self.members[t].result != member.result]
+        if not rivals:
+            return Move("resume", trial, until=self.next_rest(member.rest), rank=rank, of=n)
+        donor = rivals[int(rng.integers(len(rivals)))]
+        return self._copy(trial, donor, rank, n)
+
+    def _copy(self, trial: int | None, donor: int, rank: int | None = None, of: int = 0) -> Move:
+        return Move("fork", trial, donor, self.next_rest(self.members[donor].rest), rank, of)

@@ -1,0 +1,152 @@
+"""Population-based training: the worst of a population go on from copies of the best, with other hyperparameters.
+
+*Use when* the best setting changes while training goes on (learning rates, exploration, augmentation), trainings can
+save checkpoints, and about ten or more can be afforded. *Do not use when* parameters cannot change in the middle of a
+training (``Asha``), there are only a few full trainings to spend (``Pb2`` learns from fewer), or a single configuration
+for the whole training is wanted, unless its schedule can be replayed.
+
+*Paper*: Jaderberg, Dalibard, Osindero, Czarnecki, Donahue, Razavi, Vinyals, Green, Dunning, Simonyan, Fernando and
+Kavukcuoglu 2017, "Population Based Training of Neural Networks", arXiv:1711.09846, Algorithm 1.
+
+*Differs*: a copy is a trial of its own, forked from its donor's checkpoint, so that the tree of trials shows the
+lineage and ``analysis.lineage`` the schedule; the one it replaces is stopped. Copies do not count against a limit of
+trials: the limit says how many trainings are begun from scratch, and copying goes on when it is reached. Workers fewer
+than members take whoever rests at the lowest step; members are compared by the newest results of their checkpoints,
+whatever their steps. A copy of a member that is running begins from its newest checkpoint and counts from its last rest.
+One that diverged counts as the worst and is always replaced; one that failed is replaced by a copy of a good one. When
+all members are at the end, another generation begins, from configurations of the sampler, which hears the results of
+full trainings. Several objectives are compared by front and crowding distance.
+
+*Cost*: ``tell`` O(1) per event, plus the sampler's; ``ask`` O(s log s) for s members, and that of the sampler.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tunewright.core.algorithm import Action, Algorithm, Pause, Resume, Start, Stop
+from tunewright.core.events import Event
+from tunewright.core.panel import Panel
+from tunewright.core.problem import Problem
+from tunewright.core.rungs import checked_count, steps_of
+from tunewright.errors import ConfigError
+from tunewright.models.explore import explored
+from tunewright.models.flock import Flock, Move, Selection
+
+_RESTS = 20
+
+
+@dataclass(slots=True)
+class PbtState:
+    """What ``Pbt`` remembers.
+
+    Attributes:
+        flock: The members.
+        panel: The sampler, which hears about full trainings.
+    """
+
+    flock: Flock
+    panel: Panel
+
+
+@dataclass(frozen=True, slots=True)
+class Pbt:
+    """Population-based training.
+
+    Args:
+        sampler: Proposes the configurations that a population begins with.
+        size: Members.
+        interval: Steps between comparisons; by default a twentieth of a full training.
+        share: Part of the population that is replaced, and that is copied.
+        exploit: ``truncation`` replaces the worst share by copies of the best; ``tournament`` compares each member with
+            one other drawn at random.
+        low: Numbers are multiplied by this or by ``high``.
+        high: See ``low``.
+        resample: Probability that a parameter is drawn anew instead.
+
+    Raises:
+        ConfigError: If a setting is out of range.
+    """
+
+    sampler: Algorithm[Any]
+    size: int = 20
+    interval: int | None = None
+    share: float = 0.2
+    exploit: Selection = "truncation"
+    low: float = 0.8
+    high: float = 1.2
+    resample: float = 0.25
+
+    def __post_init__(self) -> None:
+        checked_count("Pbt", "size", self.size, 2)
+        if self.interval is not None:
+            checked_count("Pbt", "interval", self.interval, 1)
+        if not 0.0 < self.share <= 0.5:
+            raise ConfigError(f"Pbt needs 0 < share <= 0.5; got {self.share!r}. Use the default.")
+        if self.exploit not in ("truncation", "tournament"):
+            raise ConfigError(
+                f"Pbt needs exploit to be 'truncation' or 'tournament'; got {self.exploit!r}. Use the default."
+            )
+        if not 0.0 < self.low < 1.0 < self.high < math.inf:
+            raise ConfigError(
+                f"Pbt needs 0 < low < 1 < high; got low={self.low!r}, high={self.high!r}. Use the defaults."
+            )
+        if not 0.0 <= self.resample <= 1.0:
+            raise ConfigError(f"Pbt needs resample in [0, 1]; got {self.resample!r}. Use the default.")
+
+    @property
+    def deliberate(self) -> bool:
+        """Whether the sampler thinks for more than a millisecond or so."""
+        return bool(getattr(self.sampler, "deliberate", False))
+
+    def init(self, problem: Problem) -> PbtState:
+        """The state before the first event.
+
+        Raises:
+            UnsupportedError: If trials have no steps, or the sampler refuses the problem.
+        """
+        fidelity = steps_of("Pbt", problem)
+        interval = self.interval or max(fidelity.low, math.ceil(fidelity.high / _RESTS))
+        flock = Flock(problem, fidelity, self.size, interval)
+        return PbtState(flock, Panel.of(self.sampler, problem, (fidelity.high,)))
+
+    def tell(self, state: PbtState, events: Sequence[Event]) -> PbtState:
+        """Follows the members; the sampler hears of the ends."""
+        for event in events:
+            state.flock.apply(event)
+        state.panel.apply(self.sampler, events)
+        return state
+
+    def ask(self, state: PbtState, slots: int, rng: np.random.Generator) -> tuple[Action, ...]:
+        """New members until all places are taken, then exploitation and exploration of those that rest."""
+        flock = state.flock
+        actions: list[Action] = [Pause(trial) for trial in flock.late]
+        if slots == 0:
+            return tuple(actions)
+        room = min(slots, flock.vacant + max(0, flock.size - flock.taken))
+        wishes = state.panel.ask(self.sampler, room, rng) if room else []
+        for move in flock.plan(slots, self.share, self.exploit, rng, len(wishes)):
+            if move.kind == "new":
+                wish = wishes.pop(0)
+                actions.append(Start(wish.config, move.until, wish.parent, wish.why))
+            else:
+                actions += self._moved(flock, move, rng)
+        return tuple(actions)
+
+    def _moved(self, flock: Flock, move: Move, rng: np.random.Generator) -> list[Action]:
+        why = None if move.rank is None else {"rank": move.rank, "of": move.of}
+        if move.donor is None:
+            assert move.trial is not None
+            return [Resume(move.trial, move.until, why)]
+        donor, space = flock.members[move.donor], flock.problem.space
+        row = explored(space, donor.config, rng, factors=(self.low, self.high), resample=self.resample)
+        copy = (
+            {"copies": move.donor} if move.trial is None else {"copies": move.donor, "replaces": move.trial}
+        )
+        start = Start(space.decode(row), move.until, (move.donor, donor.rest), copy)
+        return [start] if move.trial is None else [Stop(move.trial, why), start]
