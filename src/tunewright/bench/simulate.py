@@ -2,13 +2,15 @@
 
 The loop is the driver's in small: one decision per free worker, addressed by the study's seed and the number of
 decisions before it, and a chance to stop trials after every report. Nothing waits and nothing is written, so a study
-of a thousand trials takes about a second, and the same seed gives the same study.
+of a thousand trials takes about a second, and the same seed gives the same study. A fork goes on along its own curve
+from the step of its parent's checkpoint; a value that is not finite ends its trial as failed, as the driver does.
 """
 
 from __future__ import annotations
 
 import heapq
 import math
+from array import array
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,13 +20,25 @@ from numpy.typing import NDArray
 
 from tunewright.core.algorithm import Action, Algorithm, Pause, Resume, Start, generator
 from tunewright.core.closing import closed
-from tunewright.core.events import Ended, Event, Paused, Record, Reported, Resumed, Signalled, Started
+from tunewright.core.events import (
+    Ended,
+    Event,
+    Outcome,
+    Paused,
+    Record,
+    Reported,
+    Resumed,
+    Signalled,
+    Started,
+)
 from tunewright.core.problem import Problem
 from tunewright.core.trial import Ledger, Trial
+from tunewright.core.values import split
 from tunewright.errors import ConfigError
 
 Floats = NDArray[np.float64]
 Curve = Callable[[Mapping[str, Any]], tuple[Floats, Floats]]
+_FAILING = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +51,7 @@ class Task:
         curve: From a configuration to the metric after each step and the seconds each step takes, shapes ``(t,)``.
         best: Lowest loss known.
         usual: Median loss of random configurations.
+        truth: From a configuration to what the metric after each step estimates, where that is noisy; shape ``(t,)``.
     """
 
     name: str
@@ -44,6 +59,7 @@ class Task:
     curve: Curve
     best: float
     usual: float
+    truth: Callable[[Mapping[str, Any]], Floats] | None = None
 
     def regret(self, loss: Floats | float) -> Floats:
         """Loss above the best known, in units of the median's, within [0, 1]."""
@@ -62,6 +78,7 @@ class Trace:
         trials: Trial, shape ``(n,)``.
         ledger: The folded log.
         busy: Seconds worked by all workers together.
+        at: Step of the trial, shape ``(n,)``.
     """
 
     seconds: Floats
@@ -70,6 +87,7 @@ class Trace:
     trials: NDArray[np.int64]
     ledger: Ledger
     busy: float
+    at: NDArray[np.int64]
 
     @property
     def incumbent(self) -> Floats:
@@ -94,15 +112,19 @@ class _World:
 
     task: Task
     algorithm: Algorithm[Any]
+    closed: Algorithm[Any]
     state: Any
     ledger: Ledger
     limit: int | None
+    failing: float
     now: float = 0.0
     paid: int = 0
     busy: float = 0.0
     curves: dict[int, tuple[Floats, Floats]] = field(default_factory=dict)
+    faults: dict[int, int] = field(default_factory=dict)
     agenda: list[tuple[float, int]] = field(default_factory=list)
-    measured: list[tuple[float, float, float, int]] = field(default_factory=list)
+    # Rows of four numbers: a list of tuples would take six times the memory.
+    measured: array[float] = field(default_factory=lambda: array("d"))
 
     def append(self, event: Event) -> None:
         """Folds an event and tells the method."""
@@ -114,7 +136,7 @@ class _World:
         rng = generator(self.ledger.problem.seed, self.ledger.decisions)
         began = False
         full = self.limit is not None and len(self.ledger.trials) >= self.limit
-        algorithm = closed(self.algorithm) if full else self.algorithm
+        algorithm = self.closed if full else self.algorithm
         for action in algorithm.ask(self.state, slots, rng):
             began |= self.accept(action)
         return began
@@ -127,7 +149,10 @@ class _World:
                 return False
             number = len(trials)
             self.append(Started(number, action.config, action.until, action.parent, why=action.why))
-            self.curves[number] = self.task.curve(action.config)
+            if self.failing:
+                # Addressed by trial, so that who runs beside it changes nothing.
+                rng = generator(self.ledger.problem.seed, number, _FAILING)
+                self.faults[number] = trials[number].step + int(rng.geometric(self.failing))
             self.plan(trials[number])
             return True
         trial = trials[action.trial]
@@ -138,11 +163,15 @@ class _World:
         self.append(Signalled(trial.id, "pause" if isinstance(action, Pause) else "stop"))
         if trial.status == "paused":
             self.append(Ended(trial.id, trial.token, "stopped", step=trial.step))
+            self.curves.pop(trial.id, None)
         return False
 
     def plan(self, trial: Trial) -> None:
         """Puts the end of the trial's next step on the agenda."""
-        seconds = float(self.curves[trial.id][1][trial.step])
+        found = self.curves.get(trial.id)
+        if found is None:
+            found = self.curves[trial.id] = self.task.curve(trial.config)
+        seconds = float(found[1][trial.step])
         self.busy += seconds
         heapq.heappush(self.agenda, (self.now + seconds, trial.id))
 
@@ -153,27 +182,41 @@ class _World:
         values = self.curves[number][0]
         step = trial.step + 1
         self.paid += 1
-        metrics = {problem.objectives[0].name: float(values[step - 1])}
-        loss = problem.losses(metrics)
-        self.measured.append((self.now, float(self.paid), math.inf if loss is None else loss[0], number))
+        if self.failing and step == self.faults[number]:
+            self.measured.extend((self.now, math.inf, number, step))
+            self.end(trial, "failed", None, step - 1, "it was made to fail")
+            return
+        metrics, bad = split({problem.objectives[0].name: float(values[step - 1])})
+        losses = problem.losses(metrics)
+        self.measured.extend((self.now, math.inf if losses is None else losses[0], number, step))
         fidelity = problem.fidelity
         if fidelity is None:
-            self.append(
-                Ended(number, trial.token, "completed", metrics, cost=float(self.curves[number][1][0]))
-            )
+            self.end(trial, "failed" if bad else "completed", None if bad else metrics, step)
             return
-        self.append(Reported(number, trial.token, step, metrics))
+        self.append(Reported(number, trial.token, step, metrics, bad))
         self.decide(0)
         until = trial.until if trial.until is not None else fidelity.high
-        if trial.signal == "stop":
-            self.append(Ended(number, trial.token, "stopped", step=step))
+        if bad:
+            self.end(trial, "failed", None, step, f"reported {bad}")
+        elif trial.signal == "stop":
+            self.end(trial, "stopped", None, step)
         elif step >= fidelity.high:
-            cost = float(self.curves[number][1].sum())
-            self.append(Ended(number, trial.token, "completed", metrics, step, cost=cost))
+            self.end(trial, "completed", metrics, step)
         elif step >= until or trial.signal == "pause":
             self.append(Paused(number, trial.token, step))
         else:
             self.plan(trial)
+
+    def end(
+        self, trial: Trial, outcome: Outcome, metrics: dict[str, float] | None, step: int, error: str = ""
+    ) -> None:
+        """Ends a trial; its curve is forgotten."""
+        seconds = self.curves.pop(trial.id)[1]
+        fidelity = self.task.problem.fidelity
+        first = trial.parent[1] if trial.parent is not None else 0
+        cost = float(seconds[first:step].sum()) if outcome == "completed" else None
+        at = 0 if fidelity is None else step
+        self.append(Ended(trial.id, trial.token, outcome, metrics, at, cost=cost, error=error))
 
 
 def simulate(
@@ -185,6 +228,7 @@ def simulate(
     seconds: float = math.inf,
     steps: float = math.inf,
     trials: int | None = None,
+    failing: float = 0.0,
 ) -> Trace:
     """Runs a study on a virtual clock until a limit is reached or the method is finished.
 
@@ -196,22 +240,36 @@ def simulate(
         seconds: Virtual seconds after which nothing counts.
         steps: Steps that all workers may pay together.
         trials: Trials that may be begun; paused ones are still continued.
+        failing: Probability that a step fails, and its trial with it; at least 0 and below 1.
 
     Raises:
-        ConfigError: If no limit is given, or there is no worker.
+        ConfigError: If no limit is given, there is no worker, or every step is to fail.
         UnsupportedError: If the method cannot handle the task.
     """
     if workers < 1 or (math.isinf(seconds) and math.isinf(steps) and trials is None):
         raise ConfigError(
             f"A simulation needs workers >= 1 and a limit; got workers={workers}. Give seconds, steps or trials."
         )
+    if not 0.0 <= failing < 1.0:
+        raise ConfigError(
+            f"A simulation needs 0 <= failing < 1; got {failing!r}. Give a smaller probability."
+        )
     problem = replace(task.problem, seed=seed)
-    world = _World(task, algorithm, algorithm.init(problem), Ledger(problem), trials)
+    state = algorithm.init(problem)
+    world = _World(task, algorithm, closed(algorithm), state, Ledger(problem), trials, failing)
     while world.paid < steps:
         while len(world.ledger.running) < workers and world.decide(1):
             pass
         if not world.agenda or world.agenda[0][0] > seconds:
             break
         world.advance()
-    rows = np.array(world.measured, dtype=np.float64).reshape(-1, 4)
-    return Trace(rows[:, 0], rows[:, 1], rows[:, 2], rows[:, 3].astype(np.int64), world.ledger, world.busy)
+    rows = np.frombuffer(world.measured, dtype=np.float64).reshape(-1, 4)
+    return Trace(
+        rows[:, 0].copy(),
+        np.arange(1.0, len(rows) + 1.0),
+        rows[:, 1].copy(),
+        rows[:, 2].astype(np.int64),
+        world.ledger,
+        world.busy,
+        rows[:, 3].astype(np.int64),
+    )

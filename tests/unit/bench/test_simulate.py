@@ -101,7 +101,15 @@ def test_maximised_metrics_are_traced_as_losses() -> None:
 
 def test_reading_a_trace() -> None:
     seconds = np.array([1.0, 2.0, 4.0])
-    trace = Trace(seconds, seconds, np.array([3.0, 5.0, 1.0]), np.zeros(3, dtype=np.int64), None, 0.0)  # type: ignore[arg-type]
+    trace = Trace(
+        seconds,
+        seconds,
+        np.array([3.0, 5.0, 1.0]),
+        np.zeros(3, dtype=np.int64),
+        None,
+        0.0,
+        np.zeros(3, dtype=np.int64),
+    )  # type: ignore[arg-type]
     assert trace.incumbent.tolist() == [3.0, 3.0, 1.0]
     assert [trace.best_by(seconds, t) for t in (0.5, 1.0, 3.9, 9.0)] == [math.inf, 3.0, 3.0, 1.0]
     assert [trace.reached(seconds, g) for g in (3.0, 2.0, 0.0)] == [1.0, 4.0, math.inf]
