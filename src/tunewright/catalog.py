@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import MISSING, fields
+from itertools import pairwise
 from typing import Any
 
 from tunewright.core.algorithm import Algorithm
@@ -46,6 +47,7 @@ def build(name: str, options: dict[str, Any] | None = None) -> Algorithm[Any]:
     chain = _chain(name)
     if "sampler" in given:
         chain = chain[:1]
+    _check_order(name, chain)
     known = [[f.name for f in fields(entry.load())] for entry in chain]
     for option in given:
         if not any(option in names for names in known):
@@ -70,6 +72,22 @@ def build(name: str, options: dict[str, Any] | None = None) -> Algorithm[Any]:
         algorithm = entry.load()(**own)
     assert algorithm is not None
     return algorithm
+
+
+def _check_order(name: str, chain: list[Method]) -> None:
+    """Refuses a scheduler inside one that would not pass on what it decides.
+
+    Raises:
+        ConfigError: If there is one.
+    """
+    for outer, inner in pairwise(chain):
+        if inner.kind == "scheduler" and not getattr(outer.load(), "adds_stops", False):
+            stops = getattr(inner.load(), "adds_stops", False)
+            other = f", or write {inner.name}({outer.name})" if stops else ""
+            raise ConfigError(
+                f"'{outer.name}' needs a sampler inside, since it alone decides who is trained how long; got '{name}'. "
+                f"Name a sampler instead of '{inner.name}'{other}."
+            )
 
 
 def _chain(name: str) -> list[Method]:

@@ -48,11 +48,9 @@ def closed(algorithm: Algorithm[Any]) -> Algorithm[Any]:
     a sampler is returned as it is.
     """
     made: Any = algorithm
-    if (
-        isinstance(made, Silent)
-        or "sampler" not in getattr(made, "__dataclass_fields__", {})
-        or not hasattr(made.sampler, "ask")
-    ):
+    if "sampler" not in getattr(made, "__dataclass_fields__", {}) or not hasattr(made.sampler, "ask"):
+        return algorithm
+    if isinstance(made, Silent) or isinstance(made.sampler, Silent):
         return algorithm
     out: Algorithm[Any] = replace(made, sampler=Silent(made.sampler))
     return out
