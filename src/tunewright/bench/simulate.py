@@ -11,7 +11,7 @@ from __future__ import annotations
 import heapq
 import math
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,6 +23,7 @@ from tunewright.core.closing import closed
 from tunewright.core.events import (
     Ended,
     Event,
+    Extended,
     Outcome,
     Paused,
     Record,
@@ -125,18 +126,33 @@ class _World:
     agenda: list[tuple[float, int]] = field(default_factory=list)
     # Rows of four numbers: a list of tuples would take six times the memory.
     measured: array[float] = field(default_factory=lambda: array("d"))
+    news: list[Event] | None = None
+
+    @property
+    def full(self) -> bool:
+        """Whether all trials were begun; from then on they are only continued or forked."""
+        return self.limit is not None and self.ledger.begun >= self.limit
 
     def append(self, event: Event) -> None:
         """Folds an event and tells the method."""
         if self.ledger.apply(Record(self.ledger.cursor + 1, self.now, "", event)):
+            if self.news is not None:
+                self.news.append(event)
             self.state = self.algorithm.tell(self.state, (event,))
+
+    def extend(self, high: int) -> None:
+        """Makes full trainings longer; the method hears everything anew, as in a study."""
+        fidelity = self.ledger.problem.fidelity
+        assert fidelity is not None
+        assert self.news is not None
+        self.append(Extended(high, fidelity.high))
+        self.state = self.algorithm.tell(self.algorithm.init(self.ledger.problem), self.news)
 
     def decide(self, slots: int) -> bool:
         """Takes one decision; returns whether a trial began."""
         rng = generator(self.ledger.problem.seed, self.ledger.decisions)
         began = False
-        full = self.limit is not None and len(self.ledger.trials) >= self.limit
-        algorithm = self.closed if full else self.algorithm
+        algorithm = self.closed if self.full else self.algorithm
         for action in algorithm.ask(self.state, slots, rng):
             began |= self.accept(action)
         return began
@@ -145,7 +161,7 @@ class _World:
         """Carries out an action; returns whether a trial began."""
         trials = self.ledger.trials
         if isinstance(action, Start):
-            if self.limit is not None and len(trials) >= self.limit:
+            if self.full and (action.parent is None or not action.parent[1]):
                 return False
             number = len(trials)
             self.append(Started(number, action.config, action.until, action.parent, why=action.why))
@@ -189,7 +205,7 @@ class _World:
         metrics, bad = split({problem.objectives[0].name: float(values[step - 1])})
         losses = problem.losses(metrics)
         self.measured.extend((self.now, math.inf if losses is None else losses[0], number, step))
-        fidelity = problem.fidelity
+        fidelity = self.ledger.problem.fidelity
         if fidelity is None:
             self.end(trial, "failed" if bad else "completed", None if bad else metrics, step)
             return
@@ -229,6 +245,7 @@ def simulate(
     steps: float = math.inf,
     trials: int | None = None,
     failing: float = 0.0,
+    longer: Sequence[tuple[float, int]] = (),
 ) -> Trace:
     """Runs a study on a virtual clock until a limit is reached or the method is finished.
 
@@ -239,8 +256,10 @@ def simulate(
         workers: Trials at a time.
         seconds: Virtual seconds after which nothing counts.
         steps: Steps that all workers may pay together.
-        trials: Trials that may be begun; paused ones are still continued.
+        trials: Trials that may be begun; paused ones are still continued, or forked.
         failing: Probability that a step fails, and its trial with it; at least 0 and below 1.
+        longer: ``(steps, high)`` pairs, ascending: once all workers together have paid so many steps, or the method is
+            finished before, a full training has ``high`` steps; curves must be that long.
 
     Raises:
         ConfigError: If no limit is given, there is no worker, or every step is to fail.
@@ -257,9 +276,16 @@ def simulate(
     problem = replace(task.problem, seed=seed)
     state = algorithm.init(problem)
     world = _World(task, algorithm, closed(algorithm), state, Ledger(problem), trials, failing)
+    world.news = [] if longer else None
+    waiting = list(longer)
     while world.paid < steps:
+        if waiting and world.paid >= waiting[0][0]:
+            world.extend(waiting.pop(0)[1])
         while len(world.ledger.running) < workers and world.decide(1):
             pass
+        if not world.agenda and waiting:
+            waiting[0] = (world.paid, waiting[0][1])
+            continue
         if not world.agenda or world.agenda[0][0] > seconds:
             break
         world.advance()
