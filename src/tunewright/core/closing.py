@@ -17,7 +17,7 @@ from tunewright.core.problem import Problem
 class Silent:
     """A sampler that learns as the one it stands for, and proposes nothing.
 
-    A scheduler that is wrapped by another still continues its trials.
+    A scheduler that is wrapped by another still continues its trials, also by forks of them.
 
     Args:
         sampler: The one it stands for; states are the same.
@@ -34,11 +34,14 @@ class Silent:
         return self.sampler.tell(state, events)
 
     def ask(self, state: Any, slots: int, rng: np.random.Generator) -> tuple[Action, ...]:
-        """What continues or ends trials; nothing that begins one."""
+        """What continues or ends trials; nothing that begins one from scratch."""
         inner = closed(self.sampler)
         if inner is self.sampler:
             return ()
-        return tuple(a for a in inner.ask(state, slots, rng) if not isinstance(a, Start))
+        wishes = inner.ask(state, slots, rng)
+        return tuple(
+            a for a in wishes if not isinstance(a, Start) or (a.parent is not None and a.parent[1] > 0)
+        )
 
 
 def closed(algorithm: Algorithm[Any]) -> Algorithm[Any]:

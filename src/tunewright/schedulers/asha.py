@@ -9,9 +9,10 @@ Parallel Hyperparameter Tuning", MLSys, arXiv:1810.05934, Algorithm 2 (``get_job
 *Differs*: configurations come from any sampler, by the results of the highest rung that has enough of them
 (``core.panel``); levels are counted down from the full training, so that the last promotion has the full factor; a
 failed trial counts as the worst of the rung it was heading for; several objectives are ranked by non-dominated fronts,
-with many trials not anew for every newcomer, and no more
-than the share of a rung go on; when the sampler has nothing more to propose and nothing runs, the best
-trial is promoted even from a rung too small to spare one.
+within a front by crowding or as the epsilon-net of Schmucker et al. 2021 (MO-ASHA, arXiv:2106.12639), with many trials
+not anew for every newcomer, and no more than the share of a rung go on; trials that exceed the outcome limits come last;
+when the sampler has nothing more to propose and nothing runs, the best trial is promoted even from a rung too
+small to spare one.
 
 *Cost*: ``ask`` O(k) for k rungs, plus the sampler's when no trial can be promoted; ``tell`` O(log n) per event, plus
 the sampler's for each rung. Several objectives: also the fronts, once per 32nd to 64th part of newcomers.
@@ -31,7 +32,7 @@ from tunewright.core.events import Event
 from tunewright.core.panel import Panel
 from tunewright.core.problem import Problem
 from tunewright.core.rungs import Ladder, checked_count, checked_eta, levels, share, steps_of
-from tunewright.numerics.ranking import best_first
+from tunewright.numerics.ranking import Ranking, ranked_by
 
 
 @dataclass(slots=True)
@@ -55,6 +56,7 @@ class Asha:
         sampler: Proposes configurations.
         eta: One trial in so many is promoted, to as many times the steps.
         skip: Rungs left out at the bottom (``s``, the minimum early-stopping rate, in the paper).
+        ranking: How several objectives are ranked within a front: by crowding, or as an epsilon-net.
 
     Raises:
         ConfigError: If a setting is out of range.
@@ -63,9 +65,11 @@ class Asha:
     sampler: Algorithm[Any]
     eta: float = 3
     skip: int = 0
+    ranking: Ranking = "fronts"
 
     def __post_init__(self) -> None:
         checked_eta("Asha", self.eta)
+        ranked_by("Asha", self.ranking)
         checked_count("Asha", "skip", self.skip, 0)
 
     @property
@@ -82,7 +86,9 @@ class Asha:
         fidelity = steps_of("Asha", problem)
         steps = levels(fidelity.low, fidelity.high, self.eta)
         steps = steps[min(self.skip, len(steps) - 1) :]
-        return AshaState(Ladder.of(problem, steps, best_first), Panel.of(self.sampler, problem, steps))
+        return AshaState(
+            Ladder.of(problem, steps, ranked_by("Asha", self.ranking)), Panel.of(self.sampler, problem, steps)
+        )
 
     def tell(self, state: AshaState, events: Sequence[Event]) -> AshaState:
         """Moves trials along the rungs; the sampler learns the results of each."""

@@ -29,7 +29,7 @@ from tunewright.core.events import Ended, Event, Reported, Signalled
 from tunewright.core.panel import Panel
 from tunewright.core.problem import Problem
 from tunewright.core.rungs import Ladder, checked_eta, levels, share, steps_of
-from tunewright.numerics.ranking import best_first
+from tunewright.numerics.ranking import Ranking, ranked_by
 
 
 @dataclass(slots=True)
@@ -54,16 +54,19 @@ class Halting:
     Args:
         sampler: Proposes configurations.
         eta: One trial in so many goes on at each rung, to as many times the steps.
+        ranking: How several objectives are ranked within a front: by crowding, or as an epsilon-net.
 
     Raises:
-        ConfigError: If ``eta`` is not above 1.
+        ConfigError: If a setting is out of range.
     """
 
     sampler: Algorithm[Any]
     eta: float = 3
+    ranking: Ranking = "fronts"
 
     def __post_init__(self) -> None:
         checked_eta("Halting", self.eta)
+        ranked_by("Halting", self.ranking)
 
     @property
     def deliberate(self) -> bool:
@@ -78,7 +81,10 @@ class Halting:
         """
         fidelity = steps_of("Halting", problem)
         steps = levels(fidelity.low, fidelity.high, self.eta)
-        return HaltingState(Ladder.of(problem, steps, best_first), Panel.of(self.sampler, problem, steps))
+        return HaltingState(
+            Ladder.of(problem, steps, ranked_by("Halting", self.ranking)),
+            Panel.of(self.sampler, problem, steps),
+        )
 
     def tell(self, state: HaltingState, events: Sequence[Event]) -> HaltingState:
         """Judges trials as they come to a rung; the sampler learns the results of each."""

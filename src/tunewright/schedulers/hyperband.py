@@ -34,7 +34,7 @@ from tunewright.core.events import Ended, Event, Paused, Reported, Resumed, Star
 from tunewright.core.panel import Panel
 from tunewright.core.problem import Problem
 from tunewright.core.rungs import Ladder, checked_count, checked_eta, levels, steps_of
-from tunewright.numerics.ranking import best_first
+from tunewright.numerics.ranking import Ranking, ranked_by
 
 
 @dataclass(slots=True)
@@ -113,6 +113,7 @@ class Hyperband:
         sampler: Proposes configurations.
         eta: One trial in so many is promoted, to as many times the steps.
         most: Use only so many brackets, the most aggressive ones; 1 is successive halving; None uses all.
+        ranking: How several objectives are ranked within a front: by crowding, or as an epsilon-net.
 
     Raises:
         ConfigError: If a setting is out of range.
@@ -121,9 +122,11 @@ class Hyperband:
     sampler: Algorithm[Any]
     eta: float = 3
     most: int | None = None
+    ranking: Ranking = "fronts"
 
     def __post_init__(self) -> None:
         checked_eta("Hyperband", self.eta)
+        ranked_by("Hyperband", self.ranking)
         if self.most is not None:
             checked_count("Hyperband", "most", self.most, 1)
 
@@ -170,7 +173,9 @@ class Hyperband:
         bracket = state.open.get(number)
         if bracket is None:
             plan = self._plan(state.problem, number)
-            bracket = Bracket(plan, Ladder.of(state.problem, plan.steps, best_first))
+            bracket = Bracket(
+                plan, Ladder.of(state.problem, plan.steps, ranked_by("Hyperband", self.ranking))
+            )
         if event.until != bracket.plan.steps[0]:
             return
         state.open[number] = bracket
