@@ -196,6 +196,16 @@ def open_study(
     return session, declared
 
 
+def _longer(kept: Fidelity | None, wanted: Fidelity) -> bool:
+    """Whether what is wanted is what is kept, with more steps; a plain number of steps says nothing about the rest."""
+    return (
+        kept is not None
+        and wanted.high > kept.high
+        and wanted.low in (1, kept.low)
+        and wanted.unit in ("step", kept.unit)
+    )
+
+
 def _reconcile(session: Session, wanted: Request, declared: Declared | None, on_change: str) -> None:
     """Says what contradicts the stored study; a changed space becomes a new version of it."""
     problem, name = session.sync().problem, wanted.name
@@ -205,9 +215,12 @@ def _reconcile(session: Session, wanted: Request, declared: Declared | None, on_
             f"Open it without them, or choose another name."
         )
     if wanted.fidelity is not None and wanted.fidelity != problem.fidelity:
-        raise ConfigError(
-            f"A study keeps its steps; '{name}' has {problem.fidelity}, got {wanted.fidelity}. Choose another name."
-        )
+        if on_change == "error" or not _longer(problem.fidelity, wanted.fidelity):
+            raise ConfigError(
+                f"A study keeps its steps, or gets more of them for a full training; '{name}' has {problem.fidelity}, "
+                f"got {wanted.fidelity}. Give more steps with on_change='version', or choose another name."
+            )
+        session.extend(wanted.fidelity.high)
     if wanted.seed is not None and wanted.seed != problem.seed:
         raise ConfigError(
             f"A study keeps its seed; '{name}' has {problem.seed}, got {wanted.seed}. Choose another name."

@@ -109,14 +109,15 @@ class Study:
                 existing study, or to declare parameters while trials run.
             minimize: Metric or metrics to make small; ``"loss"`` when neither this nor ``maximize`` is given.
             maximize: Metric or metrics to make large.
-            steps: Steps of a full training, or ``(fewest, full)``, when trials report by step.
+            steps: Steps of a full training, or ``(fewest, full)``, when trials report by step. More than an existing
+                study has make its trainings longer; what was trained is kept.
             limits: Largest acceptable value of other metrics.
             method: ``"auto"``, a name such as ``"tpe"`` or ``"hyperband(tpe)"``, or an algorithm of your own.
             options: Hyper-hyperparameters of the method.
             seed: Root of all randomness; 0 when not given.
             storage: ``"memory"``, a path, a URL or a store; None for ``.tunewright/studies.db`` here or above.
             exist: ``"resume"`` an existing study, or ``"error"`` when it exists, or when it ``"must"`` exist and does not.
-            on_change: When the space is not the stored one: add a ``"version"``, keeping trials, or raise an ``"error"``.
+            on_change: When space or steps are not the stored ones: a new ``"version"``, keeping trials, or an ``"error"``.
             resumable: Whether trials can save and load checkpoints; ``auto`` asks.
             policy: Leases and retries.
 
@@ -175,7 +176,7 @@ class Study:
         Args:
             train: The training function. A parameter named ``trial`` gets the running trial; parameters named like
                 hyperparameters get their values. Returns the objective, or a dict of metrics.
-            trials: Trials that the study is to have in all, earlier ones included.
+            trials: Trials to begin in all, earlier ones included; forks of partly trained ones do not count.
             timeout: Wall time of this run, in seconds or as ``"10min"``.
             workers: Worker processes; with 1 and no other limits, trials run in this process.
             target: Stop when the objective is this good.

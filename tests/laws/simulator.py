@@ -8,7 +8,17 @@ from typing import Any
 import numpy as np
 
 from tunewright.core.algorithm import Action, Pause, Resume, Start, Stop, generator
-from tunewright.core.events import Ended, Event, Paused, Record, Reported, Resumed, Signalled, Started
+from tunewright.core.events import (
+    Ended,
+    Event,
+    Extended,
+    Paused,
+    Record,
+    Reported,
+    Resumed,
+    Signalled,
+    Started,
+)
 from tunewright.core.problem import Problem
 from tunewright.core.trial import Ledger
 
@@ -59,6 +69,15 @@ class Simulator:
         if self.ledger.apply(record):
             self.news.append(event)
             self.state = self.algorithm.tell(self.state, [event])
+
+    def extend(self, high: int) -> None:
+        """Makes full trainings longer; the algorithm hears everything anew, as in a session."""
+        fidelity = self.problem.fidelity
+        assert fidelity is not None
+        self.append(Extended(high, fidelity.high))
+        self.problem = self.ledger.problem
+        self.state = self.algorithm.tell(self.algorithm.init(self.problem), self.news)
+        self.finished = False
 
     def decide(self, slots: int) -> tuple[Action, ...]:
         rng = generator(self.problem.seed, self.ledger.decisions)

@@ -160,7 +160,7 @@ class Pace:
 def over(ledger: Any) -> int:
     """Trials that are over."""
     counts = ledger.counts
-    return int(len(ledger.trials) - sum(counts.get(s, 0) for s in ("running", "paused", "waiting")))
+    return int(ledger.begun - sum(counts.get(s, 0) for s in ("running", "paused", "waiting")))
 
 
 class Plain:
