@@ -8,7 +8,8 @@ parents (``models.breeding``).
 *Differs*: each parameter is treated on the space's terms. Numbers are multiplied in their natural unit; where the range
 holds zero or negative numbers a tenth of it is the least size that they are taken to have. Whole numbers move by one
 step at least, and an ``Order`` moves to a neighbour. Choices, orders of items and selections are only ever drawn anew.
-Parameters that become active are drawn from the prior, and constraints are restored by ``Space.repair``.
+Parameters that become active are drawn from the prior, and where eight changes break the constraints
+the last is moved by ``Space.repair``.
 
 *Cost*: O(d), and that of a repair where there are constraints.
 """
@@ -29,6 +30,7 @@ from tunewright.core.space import Space
 FloatArray = NDArray[np.float64]
 
 _SIZE = 0.1
+_TRIES = 8
 
 
 def explored(
@@ -53,6 +55,24 @@ def explored(
     if here is None or not space.d:
         drawn: FloatArray = space.sample(rng, 1)[0]
         return drawn
+    out = here
+    for _ in range(_TRIES):
+        out = _changed(space, here, fresh, rng, factors, resample)
+        if not space.constraints or space.feasible(space.decode(out)):
+            break
+    row: FloatArray = space.repair(out[None, :], rng)[0]
+    return row
+
+
+def _changed(
+    space: Space,
+    here: FloatArray,
+    fresh: FloatArray,
+    rng: np.random.Generator,
+    factors: tuple[float, float],
+    resample: float,
+) -> FloatArray:
+    """One change of every active parameter, constraints left aside; codes of inactive ones are those of ``fresh``."""
     out = np.where(np.isnan(here), fresh, here)
     for entry in space.entries:
         if np.isnan(here[entry.first]):
@@ -60,10 +80,8 @@ def explored(
         if rng.random() < resample:
             out[entry.where] = fresh[entry.where]
         else:
-            factor = factors[int(rng.integers(2))]
-            out[entry.where] = nudged(entry, here[entry.where], factor)
-    row: FloatArray = space.repair(out[None, :], rng)[0]
-    return row
+            out[entry.where] = nudged(entry, here[entry.where], factors[int(rng.integers(2))])
+    return out
 
 
 def nudged(entry: Entry, codes: FloatArray, factor: float) -> FloatArray:
