@@ -36,6 +36,16 @@ SCHEDULERS: tuple[Method, ...] = (
         wraps="tpe",
     ),
     Method(
+        "dehb",
+        "tunewright.schedulers.dehb:Dehb",
+        "scheduler",
+        "multi-fidelity",
+        "Awad et al. 2021, arXiv:2105.09821, Algorithms 1 to 3",
+        "Runs the brackets of Hyperband over populations that evolve, one for each length of training.",
+        "With many parameters, options included, and many cheap short trainings.",
+        wraps="random",
+    ),
+    Method(
         "median",
         "tunewright.schedulers.median:Median",
         "scheduler",
