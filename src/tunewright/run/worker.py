@@ -247,7 +247,7 @@ class Attempt:
         return path
 
     def keep(self, **objects: Any) -> None:
-        """Keeps objects with ``state_dict`` in the checkpoint: restores them now, saves them when the trial pauses.
+        """Keeps objects with ``state_dict`` in the checkpoint: restores them now, saves them when the trial pauses or ends.
 
         Args:
             **objects: For instance ``model=model, optimizer=optimizer``.
@@ -309,12 +309,7 @@ class Attempt:
             raise LeaseLost(answer.error)
 
     def _save_kept(self) -> None:
-        if (
-            self._kept
-            and not self.complete
-            and self._verdict != "stop"
-            and self.checkpoint._saved_at < self.step
-        ):
+        if self._kept and self._verdict != "stop" and self.checkpoint._saved_at < self.step:
             self.checkpoint.save(**self._kept)
 
     def finish(self, value: Any) -> Finish:
