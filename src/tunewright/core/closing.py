@@ -47,10 +47,14 @@ class Silent:
 def closed(algorithm: Algorithm[Any]) -> Algorithm[Any]:
     """The same scheduler, over the same state, around a sampler that has nothing left to propose.
 
-    A study that has all its trials asks this one, so that rungs are judged that will never be full. A method without
-    a sampler is returned as it is.
+    A study that has all its trials asks this one, so that rungs are judged that will never be full. A method that
+    proposes by itself says what it does then with a method ``closed()`` of its own; one that has neither is returned as
+    it is.
     """
     made: Any = algorithm
+    if hasattr(made, "closed"):
+        own: Algorithm[Any] = made.closed()
+        return own
     if "sampler" not in getattr(made, "__dataclass_fields__", {}) or not hasattr(made.sampler, "ask"):
         return algorithm
     if isinstance(made, Silent) or isinstance(made.sampler, Silent):
