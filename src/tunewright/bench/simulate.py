@@ -209,7 +209,8 @@ class _World:
         if fidelity is None:
             self.end(trial, "failed" if bad else "completed", None if bad else metrics, step)
             return
-        self.append(Reported(number, trial.token, step, metrics, bad))
+        spent = float(self.curves[number][1][step - 1])
+        self.append(Reported(number, trial.token, step, metrics, bad, cost=spent))
         self.decide(0)
         until = trial.until if trial.until is not None else fidelity.high
         if bad:

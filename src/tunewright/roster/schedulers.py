@@ -56,6 +56,16 @@ SCHEDULERS: tuple[Method, ...] = (
         wraps="tpe",
     ),
     Method(
+        "cost_halting",
+        "tunewright.schedulers.cost_halting:CostHalting",
+        "scheduler",
+        "multi-fidelity",
+        "Li et al. 2018, JMLR 18; Li et al. 2020, MLSys",
+        "Stops a trial unless it is among the best third of those that have cost as much.",
+        "When configurations differ much in cost per step, and cost is what runs out.",
+        wraps="tpe",
+    ),
+    Method(
         "percentile",
         "tunewright.schedulers.percentile:Percentile",
         "scheduler",
