@@ -219,6 +219,11 @@ class Dehb:
                 f"Dehb needs 0 < f <= 1 and 0 <= cr <= 1; got f={self.f!r}, cr={self.cr!r}. Use the defaults."
             )
 
+    @property
+    def deliberate(self) -> bool:
+        """Whether the sampler thinks for more than a millisecond or so."""
+        return bool(getattr(self.sampler, "deliberate", False))
+
     def init(self, problem: Problem) -> DehbState:
         """The state before the first event.
 
