@@ -12,6 +12,7 @@ import math
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -290,6 +291,31 @@ class Ladder:
             for trial in self.formers:
                 self._reopen(trial)
         return ()
+
+    def promotions(self, eta: float, first: int = 0) -> Iterator[Resume | Start]:
+        """Trials to continue now, from the highest rung down: those cut short, then the best ``1 / eta`` of each rung.
+
+        Args:
+            eta: One trial in so many goes on.
+            first: Lowest rung that is judged.
+
+        Source: Li et al. 2020, arXiv:1810.05934, Algorithm 2 (``get_job``).
+        """
+        for trial, target in self.cut.items():
+            yield Resume(trial, target)
+        for i in range(len(self.rungs) - 2, first - 1, -1):
+            below, above = self.rungs[i], self.rungs[i + 1]
+            best = share(below.n, eta)
+            # Who is among the best of a wide front changes with every newcomer; more than the share must not go on.
+            spare = best if self.problem.m == 1 else max(0, best - self.passed(i))
+            for trial in islice(below.top(best, lagging=True), spare):
+                yield self.go_on(trial, above.level, {"rung": below.level, "of": below.n})
+
+    def leftovers(self) -> Iterator[Resume | Start]:
+        """The best trial of each rung, from the highest down, where it still waits: for when no other will come."""
+        for below, above in zip(self.rungs[-2::-1], self.rungs[:0:-1], strict=True):
+            for trial in below.top(1):
+                yield self.go_on(trial, above.level, {"rung": below.level, "of": below.n})
 
     def go_on(self, trial: int, until: int, why: dict[str, Any] | None = None) -> Resume | Start:
         """Trains a trial further: one that is over, since trainings were shorter, by a fork of it."""

@@ -20,18 +20,18 @@ the sampler's for each rung. Several objectives: also the fronts, once per 32nd 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from tunewright.core.algorithm import Action, Algorithm, Resume, Start
+from tunewright.core.algorithm import Action, Algorithm, Start
 from tunewright.core.events import Event
 from tunewright.core.panel import Panel
 from tunewright.core.problem import Problem
-from tunewright.core.rungs import Ladder, checked_count, checked_eta, levels, share, steps_of
+from tunewright.core.rungs import Ladder, checked_count, checked_eta, levels, steps_of
 from tunewright.numerics.ranking import Ranking, ranked_by
 
 
@@ -102,30 +102,11 @@ class Asha:
         if slots == 0:
             return ()
         ladder = state.ladder
-        actions: list[Action] = list(islice(self._promotions(ladder), slots))
+        actions: list[Action] = list(islice(ladder.promotions(self.eta), slots))
         if len(actions) < slots:
             first = ladder.rungs[0].level
             wishes = state.panel.ask(self.sampler, slots - len(actions), rng)
             actions += [Start(w.config, first, w.parent, w.why) for w in wishes]
         if not actions and ladder.idle:
-            actions += islice(_leftover(ladder), 1)
+            actions += islice(ladder.leftovers(), 1)
         return tuple(actions)
-
-    def _promotions(self, ladder: Ladder) -> Iterator[Resume | Start]:
-        for trial, target in ladder.cut.items():
-            yield Resume(trial, target)
-        for i in range(len(ladder.rungs) - 2, -1, -1):
-            below, above = ladder.rungs[i], ladder.rungs[i + 1]
-            best = share(below.n, self.eta)
-            # Who is among the best of a wide front changes with every newcomer; more than the share must not go on.
-            spare = best if ladder.problem.m == 1 else max(0, best - ladder.passed(i))
-            for trial in islice(below.top(best, lagging=True), spare):
-                yield ladder.go_on(trial, above.level, {"rung": below.level, "of": below.n})
-
-
-def _leftover(ladder: Ladder) -> Iterator[Resume | Start]:
-    """The best trial of the highest rung where the best one still waits."""
-    rungs = ladder.rungs
-    for below, above in zip(rungs[-2::-1], rungs[:0:-1], strict=True):
-        for trial in below.top(1):
-            yield ladder.go_on(trial, above.level, {"rung": below.level, "of": below.n})
