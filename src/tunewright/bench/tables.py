@@ -78,6 +78,31 @@ def read_space(entries: Sequence[Mapping[str, Any]]) -> Space:
     return Space(parameters, when=when)
 
 
+def write_space(space: Space) -> list[dict[str, Any]]:
+    """The list of parameters that ``read_space`` reads; of whole numbers, numbers and options, with plain conditions.
+
+    Raises:
+        ConfigError: If the space has other domains, nested spaces, or conditions on several parameters.
+    """
+    out: list[dict[str, Any]] = []
+    for name, domain in space.domains.items():
+        given = space.when.get(name, {})
+        flat = not isinstance(domain, Choice) or not any(domain.branches)
+        if not isinstance(domain, Float | Int | Choice) or not flat or len(given) > 1:
+            raise ConfigError(
+                f"A plain list of parameters takes Float, Int and Choice under at most one condition; got '{name}': "
+                f"{domain!r:.80}. Flatten the space."
+            )
+        cond = [[p, v if isinstance(v, list) else [v]] for p, v in given.items()]
+        entry: dict[str, Any] = {"name": name, "type": "cat", "low": None, "high": None, "log": False}
+        if isinstance(domain, Float | Int):
+            entry |= {"type": "int" if isinstance(domain, Int) else "float"}
+            entry |= {"low": domain.low, "high": domain.high, "log": domain.log}
+        choices = list(domain.options) if isinstance(domain, Choice) else None
+        out.append({**entry, "choices": choices, "cond": cond[0] if cond else None})
+    return out
+
+
 class Forest:
     """An ensemble of regression trees stored as arrays, over the parameters of a space.
 
