@@ -5,11 +5,11 @@ parents (``models.breeding``).
 
 *Paper*: Jaderberg et al. 2017 (arXiv:1711.09846), section 3 and appendix A: perturb by 0.8 or 1.2, or draw anew.
 
-*Differs*: each parameter is treated on the space's terms. Numbers are multiplied in their natural unit; where the range
-holds zero or negative numbers a tenth of it is the least size that they are taken to have. Whole numbers move by one
-step at least, and an ``Order`` moves to a neighbour. Choices, orders of items and selections are only ever drawn anew.
-Parameters that become active are drawn from the prior, and where eight changes break the constraints
-the last is moved by ``Space.repair``.
+*Differs*: a parameter that decides which others there are stays as it is, since a training cannot become one of another
+kind; so do those that the caller names. Each other parameter is treated on the space's terms. Numbers are multiplied in
+their natural unit; where the range holds zero or negative numbers a tenth of it is the least size that they are taken
+to have. Whole numbers move by one step at least, and an ``Order`` moves to a neighbour. Choices, orders of items and
+selections are only ever drawn anew. Where eight changes break the constraints the last is moved by ``Space.repair``.
 
 *Cost*: O(d), and that of a repair where there are constraints.
 """
@@ -17,7 +17,7 @@ the last is moved by ``Space.repair``.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from tunewright.core.columns import Entry
 from tunewright.core.domains import Float, Int, Order
 from tunewright.core.space import Space
+from tunewright.errors import ConfigError
 
 FloatArray = NDArray[np.float64]
 
@@ -40,6 +41,7 @@ def explored(
     *,
     factors: tuple[float, float] = (0.8, 1.2),
     resample: float = 0.25,
+    fixed: Collection[str] = (),
 ) -> FloatArray:
     """Codes of a configuration near another, shape ``(d,)``, allowed by the space.
 
@@ -49,6 +51,7 @@ def explored(
         rng: Source of randomness.
         factors: Numbers are multiplied by one of the two.
         resample: Probability that a parameter is drawn from the prior instead.
+        fixed: Names of parameters that stay as they are; those that the space does not have are left out.
     """
     fresh = space.prior(rng, 1)[0]
     here = space.project(config)
@@ -56,12 +59,33 @@ def explored(
         drawn: FloatArray = space.sample(rng, 1)[0]
         return drawn
     out = here
+    stays = settled(space, {e.name for e in space.entries} & set(fixed))
     for _ in range(_TRIES):
-        out = _changed(space, here, fresh, rng, factors, resample)
+        out = _changed(space, here, fresh, rng, factors, resample, stays)
         if not space.constraints or space.feasible(space.decode(out)):
             break
     row: FloatArray = space.repair(out[None, :], rng)[0]
     return row
+
+
+def settled(space: Space, fixed: Collection[str] = ()) -> frozenset[int]:
+    """First columns of the parameters that cannot change while a training goes on.
+
+    Args:
+        space: The space.
+        fixed: Names of parameters that are among them anyway.
+
+    Raises:
+        ConfigError: If a name is none of the space's.
+    """
+    names = {e.name for e in space.entries}
+    unknown = sorted(set(fixed) - names)
+    if space.d and unknown:
+        raise ConfigError(
+            f"fixed must name parameters of the space, {', '.join(sorted(names))}; got {unknown[0]!r}. Correct it."
+        )
+    parents = {int(p) for p in space.layout.parent if p >= 0}
+    return frozenset(e.first for e in space.entries if e.name in fixed or e.first in parents)
 
 
 def _changed(
@@ -71,11 +95,12 @@ def _changed(
     rng: np.random.Generator,
     factors: tuple[float, float],
     resample: float,
+    stays: frozenset[int],
 ) -> FloatArray:
     """One change of every active parameter, constraints left aside; codes of inactive ones are those of ``fresh``."""
     out = np.where(np.isnan(here), fresh, here)
     for entry in space.entries:
-        if np.isnan(here[entry.first]):
+        if np.isnan(here[entry.first]) or entry.first in stays:
             continue
         if rng.random() < resample:
             out[entry.where] = fresh[entry.where]

@@ -7,7 +7,7 @@ with a free worker; which parameters a copy gets is up to the scheduler.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -47,6 +47,7 @@ class Member:
         base: Result of the weights that its last segment began with, where known.
         resting: Whether it is paused.
         lost: Copies of it that failed before their first rest, since it rested last.
+        generation: Members are compared with, and copied from, their own.
     """
 
     config: dict[str, Any]
@@ -58,6 +59,7 @@ class Member:
     base: Result | None = None
     resting: bool = False
     lost: int = 0
+    generation: int = 0
 
     @property
     def sound(self) -> bool:
@@ -101,7 +103,8 @@ class Flock:
         ready: Members that rest at the end of their segment, in order of arrival.
         cut: Members paused short of that.
         late: Running trials that were not given a segment and should rest by now.
-        taken: Places taken so far in this generation.
+        generation: Number of the newest generation.
+        taken: Places taken so far in it.
         vacant: Those among them whose trial failed or was stopped.
     """
 
@@ -113,6 +116,7 @@ class Flock:
     ready: dict[int, None] = field(default_factory=dict)
     cut: dict[int, None] = field(default_factory=dict)
     late: dict[int, None] = field(default_factory=dict)
+    generation: int = 0
     taken: int = 0
     vacant: int = 0
 
@@ -133,16 +137,29 @@ class Flock:
         return None
 
     def _start(self, event: Started) -> None:
-        donor = self.members.get(event.parent[0]) if event.parent is not None else None
         step = event.parent[1] if event.parent is not None else 0
-        target = event.until or self.fidelity.high
-        parent = event.parent[0] if event.parent is not None else None
-        base = donor.result if donor is not None and donor.rest == step else None
-        self.members[event.trial] = Member(event.config, step, target, parent, base=base)
-        if self.vacant:
+        member = Member(event.config, step, event.until or self.fidelity.high)
+        if event.parent is None or not step:
+            self._take_place()
+            member.generation = self.generation
+        else:
+            member.parent = event.parent[0]
+            donor = self.members.get(member.parent)
+            member.generation = self.generation if donor is None else donor.generation
+            if donor is not None and donor.rest == step:
+                member.base = donor.result
+            if self.vacant and member.generation == self.generation:
+                self.vacant -= 1
+        self.members[event.trial] = member
+
+    def _take_place(self) -> None:
+        if self.taken < self.size:
+            self.taken += 1
+        elif self.vacant:
             self.vacant -= 1
         else:
-            self.taken += 1
+            self.generation += 1
+            self.taken, self.vacant = 1, 0
 
     def _follow(
         self, event: Reported | Paused | Resumed | Ended | Amended | Signalled, member: Member
@@ -189,16 +206,16 @@ class Flock:
         trial = event.trial
         for those in (self.ready, self.cut, self.late):
             those.pop(trial, None)
+        newest = member.generation == self.generation
         if event.outcome == "completed":
-            self._measure(member, event.metrics or {}, None)
+            # One that never rested was no part of the population: its place is free again.
+            self.taken -= newest and member.result is None and member.parent is None
         else:
-            self.vacant += 1
+            self.vacant += newest
             donor = self.members.get(member.parent) if member.parent is not None else None
             if donor is not None and member.result is None and event.outcome != "stopped":
                 donor.lost += 1
         del self.members[trial]
-        if not self.members and self.taken >= self.size:
-            self.taken = self.vacant = 0
         return None
 
     # ------------------------------------------------------------------ what to do
@@ -206,39 +223,59 @@ class Flock:
     def plan(
         self, slots: int, share: float, selection: Selection, rng: np.random.Generator, able: int
     ) -> list[Move]:
-        """What to do with free workers, in order: cut segments, empty places, then whoever rests at the lowest step.
+        """What to do with free workers.
+
+        First come segments that were cut, then earlier generations, then empty places, then the newest generation,
+        each from the lowest step up; a worker that would be idle begins another generation.
 
         Args:
             slots: At most so many moves.
-            share: Part of the population at either end, for truncation.
+            share: Part of a generation at either end, for truncation.
             selection: How a member is judged: among all, or against one other drawn at random.
             rng: Source of randomness.
             able: New configurations that can be had.
         """
         moves = [Move("resume", t, until=self.members[t].target) for t in list(self.cut)[:slots]]
-        order = self._order()
-        donors = self._donors(order, share)
-        spare = [t for t in donors if self.members[t].lost < _LOSSES]
+        waiting = sorted(self.ready, key=lambda t: (self.members[t].generation, self.members[t].rest))
+        early = [t for t in waiting if self.members[t].generation < self.generation]
+        orders = {
+            g: self._order(g) for g in {self.members[t].generation for t in waiting} | {self.generation}
+        }
+        gone: set[int] = set()
+        self._judge_all(early, orders, slots, share, selection, rng, gone, moves)
+        donors = [t for t in self._donors(orders[self.generation], share) if self.members[t].lost < _LOSSES]
         for place in range(self.vacant + max(0, self.size - self.taken)):
-            if len(moves) == slots:
-                return moves
-            if place < self.vacant and spare:
-                moves.append(self._copy(None, spare[int(rng.integers(len(spare)))]))
-            elif able:
+            if len(moves) < slots and place < self.vacant and donors:
+                moves.append(self._copy(None, donors[int(rng.integers(len(donors)))]))
+            elif len(moves) < slots and able:
                 able -= 1
                 moves.append(Move("new", until=self.next_rest(0)))
-        waiting = sorted(self.ready, key=lambda t: self.members[t].rest)
-        gone: set[int] = set()
-        for trial in waiting[: slots - len(moves)]:
-            move = self._judge(trial, order, donors, share, selection, rng, gone)
+        self._judge_all(waiting[len(early) :], orders, slots, share, selection, rng, gone, moves)
+        moves += [Move("new", until=self.next_rest(0))] * min(able, slots - len(moves))
+        return moves
+
+    def _judge_all(
+        self,
+        trials: Sequence[int],
+        orders: Mapping[int, list[int]],
+        slots: int,
+        share: float,
+        selection: Selection,
+        rng: np.random.Generator,
+        gone: set[int],
+        moves: list[Move],
+    ) -> None:
+        """Appends what becomes of members that rest, while there are slots."""
+        for trial in trials[: slots - len(moves)]:
+            order = orders[self.members[trial].generation]
+            move = self._judge(trial, order, share, selection, rng, gone)
             if move.kind == "fork":
                 gone.add(trial)
             moves.append(move)
-        return moves
 
-    def _order(self) -> list[int]:
-        """Members with a result, best first."""
-        trials = [t for t, m in self.members.items() if m.result is not None]
+    def _order(self, generation: int) -> list[int]:
+        """Members of a generation with a result, best first."""
+        trials = [t for t, m in self.members.items() if m.result is not None and m.generation == generation]
         if not trials:
             return []
         table = np.array([self.members[t].result for t in trials], dtype=np.float64)
@@ -258,7 +295,6 @@ class Flock:
         self,
         trial: int,
         order: Sequence[int],
-        donors: Sequence[int],
         share: float,
         selection: Selection,
         rng: np.random.Generator,
@@ -274,7 +310,7 @@ class Flock:
             rivals = [t for t in rivals if order.index(t) < rank and self.members[t].sound]
         else:
             poor = rank >= n - self._edge(n, share) or not member.sound
-            rivals = [t for t in donors if t not in gone] if poor else []
+            rivals = [t for t in self._donors(order, share) if t not in gone] if poor else []
         # Nothing is won by weights that are no better than one's own.
         rivals = [t for t in rivals if t != trial and self.members[t].result != member.result]
         if not rivals:

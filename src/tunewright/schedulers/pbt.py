@@ -13,9 +13,9 @@ lineage and ``analysis.lineage`` the schedule; the one it replaces is stopped. C
 trials: the limit says how many trainings are begun from scratch, and copying goes on when it is reached. Workers fewer
 than members take whoever rests at the lowest step; members are compared by the newest results of their checkpoints,
 whatever their steps. A copy of a member that is running begins from its newest checkpoint and counts from its last rest.
-One that diverged counts as the worst and is always replaced; one that failed is replaced by a copy of a good one. When
-all members are at the end, another generation begins, from configurations of the sampler, which hears the results of
-full trainings. Several objectives are compared by front and crowding distance.
+One that diverged counts as the worst and is always replaced; one that failed is replaced by a copy of a good one. A
+worker that would be idle begins another generation, whose members are compared among themselves; the sampler that
+proposes them hears of trainings from scratch. Several objectives are compared by front and crowding distance.
 
 *Cost*: ``tell`` O(1) per event, plus the sampler's; ``ask`` O(s log s) for s members, and that of the sampler.
 """
@@ -31,11 +31,11 @@ import numpy as np
 
 from tunewright.core.algorithm import Action, Algorithm, Pause, Resume, Start, Stop
 from tunewright.core.events import Event
-from tunewright.core.panel import Panel
 from tunewright.core.problem import Problem
 from tunewright.core.rungs import checked_count, steps_of
 from tunewright.errors import ConfigError
-from tunewright.models.explore import explored
+from tunewright.models.explore import explored, settled
+from tunewright.models.firsthand import Firsthand
 from tunewright.models.flock import Flock, Move, Selection
 
 _RESTS = 20
@@ -47,11 +47,11 @@ class PbtState:
 
     Attributes:
         flock: The members.
-        panel: The sampler, which hears about full trainings.
+        panel: The sampler, which hears about trainings from scratch.
     """
 
     flock: Flock
-    panel: Panel
+    panel: Firsthand
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,8 @@ class Pbt:
         low: Numbers are multiplied by this or by ``high``.
         high: See ``low``.
         resample: Probability that a parameter is drawn anew instead.
+        fixed: Names of parameters that copies have from their donors, such as sizes of layers: what cannot change while a
+            training goes on. Parameters that decide which others there are never change.
 
     Raises:
         ConfigError: If a setting is out of range.
@@ -81,6 +83,7 @@ class Pbt:
     low: float = 0.8
     high: float = 1.2
     resample: float = 0.25
+    fixed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         checked_count("Pbt", "size", self.size, 2)
@@ -111,12 +114,13 @@ class Pbt:
             UnsupportedError: If trials have no steps, or the sampler refuses the problem.
         """
         fidelity = steps_of("Pbt", problem)
+        settled(problem.space, self.fixed)
         interval = self.interval or max(fidelity.low, math.ceil(fidelity.high / _RESTS))
         flock = Flock(problem, fidelity, self.size, interval)
-        return PbtState(flock, Panel.of(self.sampler, problem, (fidelity.high,)))
+        return PbtState(flock, Firsthand.of(self.sampler, problem, fidelity.high))
 
     def tell(self, state: PbtState, events: Sequence[Event]) -> PbtState:
-        """Follows the members; the sampler hears of the ends."""
+        """Follows the members; the sampler hears of trainings from scratch."""
         for event in events:
             state.flock.apply(event)
         state.panel.apply(self.sampler, events)
@@ -128,9 +132,12 @@ class Pbt:
         actions: list[Action] = [Pause(trial) for trial in flock.late]
         if slots == 0:
             return tuple(actions)
-        room = min(slots, flock.vacant + max(0, flock.size - flock.taken))
-        wishes = state.panel.ask(self.sampler, room, rng) if room else []
-        for move in flock.plan(slots, self.share, self.exploit, rng, len(wishes)):
+        moves = flock.plan(slots, self.share, self.exploit, rng, slots)
+        new = sum(m.kind == "new" for m in moves)
+        wishes = state.panel.ask(self.sampler, new, rng) if new else []
+        if len(wishes) < new:
+            moves = flock.plan(slots, self.share, self.exploit, rng, len(wishes))
+        for move in moves:
             if move.kind == "new":
                 wish = wishes.pop(0)
                 actions.append(Start(wish.config, move.until, wish.parent, wish.why))
@@ -144,7 +151,8 @@ class Pbt:
             assert move.trial is not None
             return [Resume(move.trial, move.until, why)]
         donor, space = flock.members[move.donor], flock.problem.space
-        row = explored(space, donor.config, rng, factors=(self.low, self.high), resample=self.resample)
+        factors = (self.low, self.high)
+        row = explored(space, donor.config, rng, factors=factors, resample=self.resample, fixed=self.fixed)
         copy = (
             {"copies": move.donor} if move.trial is None else {"copies": move.donor, "replaces": move.trial}
         )

@@ -10,7 +10,8 @@ from tunewright.core.domains import Bool, Choice, Float, Int, Order, Permutation
 from tunewright.core.events import Amended, Ended, Paused, Reported, Resumed, Started
 from tunewright.core.problem import Fidelity, Limit, Objective, Problem
 from tunewright.core.space import Space
-from tunewright.models.explore import explored, nudged
+from tunewright.errors import ConfigError
+from tunewright.models.explore import explored, nudged, settled
 from tunewright.models.flock import Flock
 
 LINE = Space(x=Float(0, 1))
@@ -141,13 +142,30 @@ def test_the_base_of_a_copy_is_its_donors_result_and_then_its_own() -> None:
     assert flock.members[2].base == (0.0, 0.5)
 
 
-def test_the_next_generation_begins_when_all_places_have_ended() -> None:
+def test_a_worker_that_would_be_idle_begins_another_generation() -> None:
     flock = flock_of([1.0, 2.0])
     assert flock.plan(1, 0.2, "truncation", rng(), 5)[0].kind == "resume"
-    for trial in (0, 1):
-        flock.apply(Ended(trial, 1, "completed", {"loss": 1.0}, 10))
-    assert (flock.taken, flock.vacant) == (0, 0)
-    assert [m.kind for m in flock.plan(5, 0.2, "truncation", rng(), 5)] == ["new", "new"]
+    flock.apply(Resumed(0, 2, 4))
+    assert [m.kind for m in flock.plan(2, 0.2, "truncation", rng(), 5)] == ["fork", "new"]
+    flock.apply(Resumed(1, 2, 4))
+    assert flock.plan(2, 0.2, "truncation", rng(), 0) == []
+    flock.apply(Started(2, {"x": 0.3}, 2))
+    assert (flock.generation, flock.taken) == (1, 1)
+    flock.apply(Reported(1, 1, 4, {"loss": 3.0}))
+    flock.apply(Paused(1, 1, 4))
+    # The older generation goes first, and is compared with its own.
+    assert [(m.kind, m.trial) for m in flock.plan(2, 0.2, "truncation", rng(), 5)] == [
+        ("fork", 1),
+        ("new", None),
+    ]
+
+
+def test_a_trial_that_ends_before_it_rests_leaves_its_place() -> None:
+    flock = flock_of([1.0], size=2)
+    flock.apply(Started(1, {"x": 0.3}, None, by="queue"))
+    assert flock.taken == 2
+    flock.apply(Ended(1, 1, "completed", {"loss": 1.0}, 10))
+    assert flock.taken == 1
 
 
 def test_amended_configurations_are_followed() -> None:
@@ -202,18 +220,16 @@ def test_a_step_is_taken_in_the_units_of_the_parameter(
     assert got == pytest.approx(expected) if isinstance(expected, float) else got == expected
 
 
-def test_exploring_stays_in_the_space_and_activated_parameters_come_from_the_prior() -> None:
-    config = MIXED.decode(MIXED.sample(rng(), 1)[0]) | {"kind": "b"}
-    config = MIXED.check({k: v for k, v in config.items() if k != "q"})
-    seen: list[float] = []
-    for seed in range(200):
-        row = explored(MIXED, config, np.random.default_rng(seed), resample=0.5)
+def test_exploring_stays_in_the_space_and_keeps_what_a_training_cannot_change() -> None:
+    config = MIXED.decode(MIXED.sample(rng(), 1)[0])
+    for seed in range(100):
+        row = explored(MIXED, config, np.random.default_rng(seed), resample=0.5, fixed=("width",))
         found = MIXED.decode(row)
         assert MIXED.check(found) == found
-        if found["kind"] == "a":
-            seen.append(found["q"])
-    assert len(seen) > 20
-    assert np.std(seen) > 0.2
+        # ``kind`` decides whether there is a ``q``; ``width`` was named.
+        assert (found["kind"], found["width"]) == (config["kind"], config["width"])
+    with pytest.raises(ConfigError, match="fixed must name parameters"):
+        settled(MIXED, ("depth",))
 
 
 def test_exploring_without_resampling_only_takes_steps_and_obeys_constraints() -> None:

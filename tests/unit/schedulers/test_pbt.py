@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from driving import LINE, Drive, problem
+from driving import LINE, problem
 
 from tunewright.core.algorithm import Pause, Resume, Start, Stop, generator
 from tunewright.core.closing import closed
@@ -67,11 +67,13 @@ def test_a_child_that_has_not_rested_is_no_donor() -> None:
 
 
 def test_queued_trials_are_paused_when_they_should_rest() -> None:
-    pbt, state = rested([1.0, 2.0])
-    state = pbt.tell(state, [Started(2, {"x": 0.1}, None, by="queue"), Reported(2, 1, 2, {"loss": 0.5})])
-    assert pbt.ask(state, 0, generator(0, 9)) == (Pause(2),)
-    state = pbt.tell(state, [Paused(2, 1, 2), Resumed(0, 2, 4), Resumed(1, 2, 4)])
-    assert pbt.ask(state, 1, generator(0, 9)) == (Resume(2, 4, {"rank": 0, "of": 3}),)
+    pbt = Pbt(Random(), size=2, interval=2)
+    state = pbt.init(problem(10))
+    state = pbt.tell(state, [Started(0, {"x": 0.1}, None, by="queue"), Started(1, {"x": 0.2}, 2)])
+    state = pbt.tell(state, [Reported(0, 1, 2, {"loss": 0.5}), Reported(1, 1, 2, {"loss": 1.5})])
+    assert pbt.ask(state, 0, generator(0, 9)) == (Pause(0),)
+    state = pbt.tell(state, [Paused(0, 1, 2), Paused(1, 1, 2), Resumed(1, 2, 4)])
+    assert pbt.ask(state, 1, generator(0, 9)) == (Resume(0, 4, {"rank": 0, "of": 2}),)
 
 
 def test_by_default_there_are_twenty_segments_of_at_least_the_least_steps() -> None:
@@ -80,11 +82,11 @@ def test_by_default_there_are_twenty_segments_of_at_least_the_least_steps() -> N
     assert Pbt(Random()).init(problem(40, 8)).flock.interval == 8
 
 
-def test_one_worker_trains_a_whole_population_and_starts_another() -> None:
-    drive = Drive(Pbt(Random(), size=4, interval=3), problem(9))
-    # Children are told without their parent by this tiny world, so only counts are looked at.
-    begun = [drive.begin(1) for _ in range(4)]
-    assert begun == [[0], [1], [2], [3]]
+def test_the_sampler_hears_of_trainings_from_scratch_under_its_own_numbers() -> None:
+    pbt, state = rested([1.0, 2.0])
+    state = pbt.tell(state, [Ended(1, 1, "stopped"), Started(2, {"x": 0.1}, 4, (0, 2))])
+    state = pbt.tell(state, [Started(3, {"x": 0.2}, 2), Ended(2, 1, "completed", {"loss": 1.0}, 10)])
+    assert (state.panel.trials, state.panel.numbers) == ([0, 1, 3], {0: 0, 1: 1, 3: 2})
 
 
 @pytest.mark.parametrize(
