@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,7 @@ from typing import Any, Literal
 import click
 import numpy as np
 
-from tunewright import demo_tasks
+from tunewright import catalog, demo_tasks
 from tunewright.analysis.report import Section, html
 from tunewright.analysis.winner import Estimate, Verdict, candidates, estimate, judge, paired
 from tunewright.core.algorithm import Action, Algorithm
@@ -32,6 +32,8 @@ from tunewright.run.processes import Processes
 from tunewright.samplers.random import Random
 from tunewright.study import Study
 
+# A copy of a network has the shape of the original; models that are not trained by epoch are trained anew.
+_SHAPE = ("width", "depth", "kernel", "degree", "leaves")
 _OTHER = 1_000_003  # the baseline draws from a stream of its own
 Progress = Literal["auto", "live", "plain", "jsonl", "none"]
 
@@ -225,9 +227,18 @@ def _open(demo: _Demo, name: str, method: str | Algorithm[Any], seed: int) -> St
         minimize="error",
         steps=(demo.size.few, demo.size.full),
         method=method,
+        options=_options(method),
         seed=seed,
         storage=demo.storage,
     )
+
+
+def _options(method: str | Algorithm[Any]) -> dict[str, Any]:
+    """What a population has to be told: which parameters cannot change while a training goes on."""
+    if not isinstance(method, str) or method == "auto":
+        return {}
+    known = {f.name for f in fields(catalog.find(method.partition("(")[0].strip()).load())}
+    return {"fixed": list(_SHAPE)} if "fixed" in known else {}
 
 
 def _run(demo: _Demo, study: Study, trials: int | None, progress: Progress) -> None:

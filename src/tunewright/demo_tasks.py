@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from tunewright.core.domains import Choice, Float, Int
 from tunewright.core.space import Space
-from tunewright.run.worker import Attempt
+from tunewright.run.worker import Attempt, Checkpoints
 
 FRESH = 1001
 _TEST_SEED = 20_261
@@ -169,6 +169,13 @@ class TorchMlp:
         self._y = torch.tensor(data.train[1])
         self._seed, self.done = seed, 0
 
+    def restore(self, checkpoint: Checkpoints) -> None:
+        """Takes over weights and momenta; a copy of another training keeps the settings of its own."""
+        own = [{k: v for k, v in g.items() if k != "params"} for g in self.optimizer.param_groups]
+        checkpoint.load(model=self.model, optimizer=self.optimizer)
+        for group, settings in zip(self.optimizer.param_groups, own, strict=True):
+            group.update(settings)
+
     def advance(self, step: int) -> None:
         """Trains until epoch ``step``; the order of the images depends on seed and epoch only."""
         import torch
@@ -270,7 +277,7 @@ def tune(trial: Attempt, full: int) -> None:
     model = learner(trial.params, data, trial.seed, full)
     if isinstance(model, TorchMlp):
         if trial.checkpoint.exists:
-            trial.checkpoint.load(model=model.model, optimizer=model.optimizer)
+            model.restore(trial.checkpoint)
         model.done = trial.step
     until = trial.until or full
     steps = range(1, until + 1) if model.every_step else sorted({*rungs(full), until})
