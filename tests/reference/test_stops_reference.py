@@ -1,4 +1,4 @@
-"""The stopping rules against Optuna's pruners, NumPy's percentiles and SciPy's signed-rank test."""
+"""The stopping rules against Optuna's pruners, NumPy's percentiles, and SciPy's signed-rank test and correlations."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tunewright.core.domains import Float
 from tunewright.core.events import Ended, Reported, Started
 from tunewright.core.problem import Fidelity, Problem
 from tunewright.core.space import Space
+from tunewright.numerics.concordance import kendall
 from tunewright.samplers.random import Random
 from tunewright.schedulers.percentile import Percentile
 from tunewright.schedulers.threshold import Threshold
@@ -126,3 +127,12 @@ def test_bars_of_the_published_table() -> None:
     # 0.05 for n = 5..12 are 0, 2, 3, 5, 8, 10, 13, 17; the upper ones mirror them.
     for n, lower in zip(range(5, 13), [0, 2, 3, 5, 8, 10, 13, 17], strict=True):
         assert _bar(n, 0.05) == n * (n + 1) // 2 - lower
+
+
+def test_rank_correlation_is_scipys() -> None:
+    rng = np.random.default_rng(1)
+    for n in (2, 5, 40):
+        x, y = rng.normal(size=n), rng.normal(size=n)
+        assert kendall(x, y + x) == pytest.approx(stats.kendalltau(x, y + x).statistic)
+    tied = rng.integers(0, 4, 40)
+    assert kendall(tied, y) == pytest.approx(stats.somersd(tied, y).statistic)
