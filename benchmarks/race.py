@@ -105,7 +105,8 @@ def run_ours(method: str, task: Task, seed: int, budget: int) -> dict[str, Any]:
         return found
 
     began = time.process_time()
-    trace = simulate(catalog.build(method), replace(task, curve=curve), seed=seed, steps=budget)
+    made = catalog.choose(task.problem)[0] if method == "auto" else catalog.build(method)
+    trace = simulate(made, replace(task, curve=curve), seed=seed, steps=budget)
     spent = time.process_time() - began - own
     score = Score(task)
     clock = 0.0
@@ -113,7 +114,8 @@ def run_ours(method: str, task: Task, seed: int, budget: int) -> dict[str, Any]:
         clock = float(trace.seconds[i])
         score.add(i + 1, clock, trace.ledger.trials[trial].config, int(at), float(loss))
     n = len(trace.losses)
-    return {"trace": score.trace, "steps": n, "cpu": spent, "error": "" if n >= budget else "exhausted"}
+    error = "" if n >= budget else "exhausted"
+    return {"trace": score.trace, "steps": n, "seconds": clock, "cpu": spent, "error": error}
 
 
 def run_peer(
@@ -160,7 +162,7 @@ def run_peer(
             error = "asked for nothing new"
     except Exception as failure:
         error = f"{type(failure).__name__}: {failure}"[:300]
-    return {"trace": score.trace, "steps": paid, "cpu": spent, "error": error}
+    return {"trace": score.trace, "steps": paid, "seconds": clock, "cpu": spent, "error": error}
 
 
 def maker(tool: str) -> Callable[[Task, int], Any]:

@@ -32,7 +32,7 @@ class Promoting:
         assert task.problem.fidelity is not None
         self._space = task.problem.space
         self._high = task.problem.fidelity.high
-        np.random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002 - the state it draws from
         how = {} if name == "DyHPO" else {"type": "promotion", "reduction_factor": 3}
         self._scheduler = getattr(baselines, name)(
             self._columns(),
@@ -67,7 +67,9 @@ class Promoting:
         if wish is None:
             raise RuntimeError("the scheduler is finished")
         if wish.spawn_new_trial_id:
-            trial = Trial(trial_id=number, config=wish.config, creation_time=datetime.datetime.now())
+            trial = Trial(
+                trial_id=number, config=wish.config, creation_time=datetime.datetime.now(datetime.UTC)
+            )
             self._trials[number] = trial
             self._scheduler.on_trial_add(trial)
         else:
