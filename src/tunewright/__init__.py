@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tunewright import architect, transfer
+    from tunewright.analysis.lineage import Schedule
     from tunewright.confirming import confirm, confirmed
     from tunewright.core.combinatorial import Permutation, Subset
     from tunewright.core.constraints import Forbidden, Linear, Range
@@ -40,6 +41,7 @@ _WHERE = {
     "Policy": "tunewright.run.session",
     "Problem": "tunewright.core.problem",
     "Range": "tunewright.core.constraints",
+    "Schedule": "tunewright.analysis.lineage",
     "Space": "tunewright.core.space",
     "SpaceError": "tunewright.errors",
     "Study": "tunewright.study",
@@ -72,6 +74,7 @@ __all__ = [
     "Policy",
     "Problem",
     "Range",
+    "Schedule",
     "Space",
     "SpaceError",
     "Study",

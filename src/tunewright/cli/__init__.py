@@ -26,6 +26,7 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "show": ("looking", "Show a study, or one of its trials, in full."),
         "best": ("looking", "Show the best trial, also as a command line."),
         "trials": ("looking", "List the trials of a study."),
+        "lineage": ("lineage", "Show which trials are copies of which, and the schedule behind the best."),
         "confirm": ("confirming", "Train the best few again on fresh seeds and say which is best."),
         "compare": ("looking", "Put two studies side by side."),
         "importance": ("drawing", "Rank the parameters by how much they matter."),
