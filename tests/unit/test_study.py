@@ -174,7 +174,7 @@ def test_open_says_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="keeps its objectives; 's' has minimize loss, got maximize acc"):
         open_(tmp_path, maximize="acc")
     with pytest.raises(ConfigError, match="keeps its steps"):
-        open_(tmp_path, steps=10)
+        open_(tmp_path, steps=8)
     with pytest.raises(ConfigError, match="keeps its seed"):
         open_(tmp_path, seed=2)
     with pytest.raises(ConfigError, match="Did you mean 'tpe'"):

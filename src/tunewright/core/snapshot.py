@@ -14,7 +14,7 @@ from tunewright.core.events import Ended, Enqueued, Noted, Started
 from tunewright.core.problem import Problem
 from tunewright.core.trial import Ledger, Trial
 
-VERSION = 3
+VERSION = 4
 
 
 class _TrialRow(msgspec.Struct, array_like=True, gc=False):

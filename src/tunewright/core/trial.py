@@ -184,7 +184,7 @@ class Ledger:
         waiting: Interrupted trials that will be retried, oldest first.
         queue: Enqueued items that no trial serves yet, by position.
         keys: Position of each enqueued item by its key.
-        decisions: Number of decisions in the log.
+        decisions: Number of decisions in the log, retries of interrupted work left out.
         begun: Number of trials that began from their first step; forks of partly trained ones do not count.
         held: How many trials need each checkpoint, by its name.
         finals: Completed trials that have a checkpoint, by number.
@@ -388,7 +388,8 @@ class Ledger:
             self._hold(trial, fresh if at_fresh else trial.checkpoint, None)
             _resumed(trial, event, record)
             trial.until = self._until(event.until)
-            self.decisions += 1
+            # A retry is no choice: what comes after it draws as if nothing had been interrupted.
+            self.decisions += event.by != "retry"
             self._move(trial, "running")
         elif isinstance(event, Paused):
             trial = self.trials[event.trial]

@@ -35,10 +35,16 @@ class Retention:
         self.session = session
         self._looked_at = -_LOOK
         self._warned = False
+        self._began = False
 
     def tidy(self) -> None:
         """Removes what this process's facts released and what the policy gives up; quick when there is nothing."""
         session, policy = self.session, self.session.policy
+        if not self._began:
+            self._began = True
+            if session.store.durable:
+                with contextlib.suppress(StoreError):
+                    self.clean()
         if policy.keep is not None and len(session.ledger.finals) > policy.keep:
             ranked = self._ranked()
             self._give_up(ranked[policy.keep :], f"the study keeps the best {policy.keep}")

@@ -179,18 +179,21 @@ class Session:
                         self._untold = None
 
     def _take(self, records: Sequence[Record]) -> None:
-        """Folds records that this process appended, if nothing came in between; else the next sync brings them."""
-        if records and records[0].seq == self.ledger.cursor + 1:
-            names = [n for r in records for n in self._releasable(r.event)]
+        """Folds records that this process appended; where others came in between, only if a checkpoint hangs on it."""
+        if not records:
+            return
+        names = [n for r in records for n in self._releasable(r.event)]
+        if records[0].seq == self.ledger.cursor + 1:
             self._fold(records)
-            if names:
-                self.loose += [n for n in names if n not in self.ledger.held]
+        elif names:
+            self.sync()
+        if names:
+            self.loose += [n for n in names if n not in self.ledger.held]
 
     def _releasable(self, event: Event) -> list[str]:
         """Checkpoints that a trial may have no use for after an event that this process appended."""
-        if not isinstance(event, Saved | Reported | Paused | Ended | Dropped) or event.trial >= len(
-            self.ledger.trials
-        ):
+        kinds = Saved | Reported | Paused | Resumed | Ended | Dropped
+        if not isinstance(event, kinds) or event.trial >= len(self.ledger.trials):
             return []
         trial = self.ledger.trials[event.trial]
         if isinstance(event, Reported) and trial.fresh is None:

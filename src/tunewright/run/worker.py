@@ -102,7 +102,10 @@ class Checkpoints:
 
     def _keep(self, name: str) -> None:
         attempt = self._attempt
-        attempt._say(Save(attempt.number, attempt._segment.token, attempt._at, name))
+        if not attempt.complete:
+            attempt._say(Save(attempt.number, attempt._segment.token, attempt._at, name))
+        # The last one is told of with the result: else a worker lost in between would leave a trial that has all its
+        # steps and not what the function returns after them.
         self._name, self._saved_at = name, attempt._at
 
 
@@ -315,6 +318,8 @@ class Attempt:
     def finish(self, value: Any) -> Finish:
         """What the segment came to, once the function has returned."""
         segment, cost = self._segment, self.seconds
+        if self.should_pause():
+            self._save_kept()  # for a function that left the loop over its steps by itself
         checkpoint = self.checkpoint._name if self.checkpoint._saved_at == self.step else None
         if self._diverged:
             return Finish(self.number, segment.token, "failed", self.step, cost=cost, error=self._diverged)
