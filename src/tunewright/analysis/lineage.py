@@ -75,6 +75,19 @@ class Schedule:
                 f"{self.steps} steps. Extract it from a trial with lineage."
             )
 
+    @classmethod
+    def of(cls, trials: Sequence[Trial], trial: int) -> Schedule:
+        """The schedule that led to a trial; see ``lineage``.
+
+        Args:
+            trials: All trials of the study, by number.
+            trial: Number of the trial, usually of the best.
+
+        Raises:
+            ConfigError: If there is no such trial.
+        """
+        return lineage(trials, trial)
+
     def at(self, step: int) -> dict[str, Any]:
         """The parameters to train with when ``step`` steps are done, counted from 0; beyond the end, the last ones.
 
