@@ -44,10 +44,11 @@ def page(name: str, method: Any, *, index: bool = True) -> str:
         raise ValueError(f"A method needs a docstring in its file; {module} has none.")
     notes = _COLUMNS.sub(lambda found: f"\n*{found[1]}*{'' if ' ' in found[1] else ':'} ", notes)
     wraps = f"\nA scheduler: alone it wraps `{method.wraps}`; write `{name}(random)` for another sampler.\n"
+    preset = f"\n`{name}` is `{attribute}` with {', '.join(f'`{k}={v!r}`' for k, v in method.preset)}.\n"
     return f"""# `{name}`
 
 {notes}
-{wraps if method.wraps else ""}
+{wraps if method.wraps else ""}{preset if method.preset else ""}
 ## Settings
 
 Pass them as `options={{...}}` of `Study.open`, or build the object yourself: `method={attribute}(...)`, with

@@ -57,7 +57,7 @@ def build(name: str, options: dict[str, Any] | None = None) -> Algorithm[Any]:
             raise ConfigError(f"'{name}' must know its options; got {option!r}.{hint}")
     algorithm: Algorithm[Any] | None = None
     for entry, names in zip(reversed(chain), reversed(known), strict=True):
-        own = {k: v for k, v in given.items() if k in names}
+        own = {**dict(entry.preset), **{k: v for k, v in given.items() if k in names}}
         if entry.wraps:
             own.setdefault("sampler", algorithm)
         lacking = [

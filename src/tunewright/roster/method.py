@@ -23,6 +23,7 @@ class Method:
         when: When to use it, one line.
         wraps: Default sampler of a method that wraps one.
         needs: Extra that it needs, or empty.
+        preset: Settings that make the class this method, each a pair of name and value; options replace them.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Method:
     when: str
     wraps: str = ""
     needs: str = ""
+    preset: tuple[tuple[str, Any], ...] = ()
 
     def load(self) -> Any:
         """The class."""

@@ -204,6 +204,16 @@ SAMPLERS: tuple[Method, ...] = (
         "With earlier studies of which perhaps only few resemble the new task.",
     ),
     Method(
+        "blend",
+        "tunewright.samplers.blend:Blend",
+        "sampler",
+        "portfolio",
+        "Falkner et al. 2018, ICML, arXiv:1807.01774, Algorithm 2",
+        "Asks a sampler, and draws a third of the configurations at random.",
+        "Around a model that short trainings may mislead; bohb is hyperband around it.",
+        wraps="tpe",
+    ),
+    Method(
         "portfolio",
         "tunewright.samplers.portfolio:Portfolio",
         "sampler",

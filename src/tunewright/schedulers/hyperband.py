@@ -1,16 +1,18 @@
 """Hyperband: brackets of successive halving, from many short trainings to a few full ones.
 
-*Use when* it is unclear how well early results predict late ones. *Do not use when* they clearly do: ``Asha`` spends
-everything on the most aggressive bracket.
+*Use when* it is unclear how well early results predict late ones. *Do not use when* they clearly do: ``Asha``, or ``sha``,
+spends everything on the most aggressive bracket.
 
-*Paper*: Li, Jamieson, DeSalvo, Rostamizadeh and Talwalkar 2018, JMLR 18(185), Algorithm 1; around ``Tpe`` as in
-Falkner, Klein and Hutter 2018 (BOHB, arXiv:1807.01774).
+*Paper*: Li, Jamieson, DeSalvo, Rostamizadeh and Talwalkar 2018, JMLR 18(185), Algorithm 1. With ``most=1``, listed as
+``sha``, it is successive halving: Jamieson and Talwalkar 2016, AISTATS, arXiv:1502.07943, Figure 3. Around a blend of ``Tpe``
+with random draws, listed as ``bohb``, it is BOHB: Falkner, Klein and Hutter 2018, ICML, arXiv:1807.01774, Algorithm 2.
 
 *Differs*: a rung is judged when all its trials have come or failed, and meanwhile free workers fill the next bracket,
 so that none is idle with any number of them; brackets repeat from the most aggressive one; a bracket that will never be
 full, because the sampler has nothing left or the study has all its trials, goes on with the same shares of fewer;
 steps are rounded to whole ones; a failed trial counts as the worst of its rung; the sampler proposes by the results of
-the highest level that has enough of them (``core.panel``), as BOHB does, but without BOHB's third of random draws.
+the highest level that has enough of them (``core.panel``), as BOHB does; ``bohb`` uses the kernel densities of ``Tpe``
+instead of BOHB's.
 Algorithm 1's ``n = ceil((s_max + 1) eta^s / (s + 1))`` is followed: for R = 81 and eta = 3 that is 81, 34, 15, 8 and 5
 configurations; a widely used code rounds ``(s_max + 1) / (s + 1)`` down first and has 81, 27, 9, 6 and 5.
 
