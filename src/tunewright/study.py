@@ -26,6 +26,7 @@ from tunewright.run.executor import Executor
 from tunewright.run.heart import Heart
 from tunewright.run.placing import executor_for
 from tunewright.run.replay import Replay, replay
+from tunewright.run.retention import kept
 from tunewright.run.session import Policy, Session
 from tunewright.run.target import EntryReached, in_worker
 from tunewright.store.base import Store
@@ -227,15 +228,8 @@ class Study:
         if not inspect.iscoroutinefunction(train):
             return await asyncio.to_thread(self.run, train, workers=workers, **limits)
         unknown = set(limits) - {
-            "trials",
-            "timeout",
-            "target",
-            "trial_timeout",
-            "failures",
-            "grace",
-            "watch",
-            "stop_when",
-        }
+            "trials", "timeout", "target", "trial_timeout", "failures", "grace", "watch", "stop_when",
+        }  # fmt: skip
         if unknown:
             raise ConfigError(
                 f"Coroutines share this process, so {', '.join(sorted(unknown))} cannot be set for them. Leave it out."
@@ -483,6 +477,14 @@ class Study:
         for record in self._session.store.read(self._session.info.id):
             history.apply(record.event)
         return history
+
+    def checkpoint(self, trial: Trial | int, default: Any = None) -> Any:
+        """What a trial has in its checkpoint, such as trained weights, or ``default`` when it has none.
+
+        Raises:
+            CheckpointError: If the file is missing or damaged, or is in a format of your own.
+        """
+        return kept(self._session, trial if isinstance(trial, int) else trial.id, default)
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """One flat dict per trial: number, status, parameters, metrics, step, cost, times, error."""

@@ -12,16 +12,30 @@ import math
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 from tunewright.core.events import Dropped
 from tunewright.core.trial import Trial
 from tunewright.errors import CheckpointError, StoreError
+from tunewright.run.checkpoint import unpack_tree
 from tunewright.run.session import Session
 from tunewright.store import blobs
 
 log = logging.getLogger(__name__)
 _ORPHAN = 3600.0
 _LOOK = 20
+
+
+def kept(session: Session, trial: int, default: Any = None) -> Any:
+    """The tree in the newest checkpoint of a trial, or ``default`` when it has none.
+
+    Raises:
+        CheckpointError: If the file is missing or damaged, or was not written by ``trial.keep`` or ``checkpoint.save``.
+    """
+    saved = session.sync().trials[trial].checkpoint
+    return (
+        default if saved is None else unpack_tree(blobs.get(session.store.blobs(session.info.id), saved[1]))
+    )
 
 
 class Retention:
