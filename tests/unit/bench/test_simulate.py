@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from tunewright.bench.simulate import Task, Trace, simulate
+from tunewright.core.algorithm import Start, Stop
 from tunewright.core.domains import Choice, Float
+from tunewright.core.events import Ended, Event, Paused, Started
 from tunewright.core.problem import Fidelity, Objective, Problem
 from tunewright.core.space import Space
 from tunewright.errors import ConfigError, UnsupportedError
@@ -126,3 +130,79 @@ def test_senseless_settings_are_refused() -> None:
         simulate(Random(), TASK, workers=0, steps=3)
     with pytest.raises(UnsupportedError):
         simulate(Asha(Random()), Task("flat", Problem(LINE), falling, 0, 1), trials=1)
+
+
+@dataclass(frozen=True)
+class Forking:
+    """Trains the first trial for a while, then goes on from its checkpoint with other values."""
+
+    def init(self, problem: Problem) -> list[Event]:
+        return []
+
+    def tell(self, state: list[Event], events: Sequence[Event]) -> list[Event]:
+        return [*state, *events]
+
+    def ask(self, state: list[Event], slots: int, rng: np.random.Generator) -> tuple[Start | Stop, ...]:
+        if not slots:
+            return ()
+        if not state:
+            return (Start({"x": 0.5}, 4),)
+        if any(isinstance(e, Started) and e.parent for e in state):
+            return ()
+        paused = [e for e in state if isinstance(e, Paused)]
+        if paused and not any(isinstance(e, Ended) for e in state):
+            return (Stop(0), Start({"x": 0.0}, 9, (0, 4)))
+        return ()
+
+
+def test_a_fork_goes_on_from_the_step_of_its_parent_which_may_be_over() -> None:
+    trace = simulate(Forking(), TASK, steps=100)
+    first, child = trace.ledger.trials
+    assert (first.status, first.step) == ("stopped", 4)
+    assert trace.at.tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9]
+    assert trace.trials.tolist() == [0] * 4 + [1] * 5
+    assert trace.losses[4:].tolist() == pytest.approx([1 / s for s in range(5, 10)])
+    assert (child.status, child.cost) == ("completed", pytest.approx(5.0))
+    assert trace.busy == pytest.approx(4 * 1.5 + 5)
+
+
+def test_a_training_that_diverges_fails_and_the_study_goes_on() -> None:
+    def curve(config: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+        losses, seconds = falling(config)
+        return np.where((np.arange(9) >= 2) & (config["x"] < 0.3), np.nan, losses), seconds
+
+    task = replace(TASK, curve=curve)
+    trace = simulate(Asha(Random()), task, trials=30, workers=3)
+    failed = [t for t in trace.ledger.trials if t.status == "failed"]
+    assert failed
+    assert all(t.step == 3 and t.config["x"] < 0.3 and "nan" in t.error for t in failed)
+    assert trace.ledger.counts["completed"] >= 1
+    assert np.isinf(trace.losses).sum() == len(failed)
+
+
+def test_steps_fail_at_the_given_rate_whoever_runs_beside_them() -> None:
+    runs = [simulate(Random(), TASK, trials=400, workers=w, failing=0.05, seed=1) for w in (1, 7)]
+    failed = [{t.number: t.step for t in r.ledger.trials if t.status == "failed"} for r in runs]
+    assert failed[0] == failed[1]
+    # A trial of nine steps fails with probability 1 - 0.95^9 = 0.370; within four standard errors.
+    assert abs(len(failed[0]) / 400 - 0.370) < 4 * 0.0242
+    assert {t.status for t in runs[0].ledger.trials} == {"failed", "completed"}
+    with pytest.raises(ConfigError, match="0 <= failing < 1"):
+        simulate(Random(), TASK, trials=1, failing=1.0)
+
+
+@pytest.mark.parametrize("scheduler", [Asha(Random()), Hyperband(Random()), Halting(Random())])
+def test_schedulers_survive_failing_steps(scheduler: Any) -> None:
+    trace = simulate(scheduler, TASK, trials=60, workers=5, failing=0.1)
+    assert len(trace.ledger.trials) == 60
+    assert not trace.ledger.running
+    assert trace.ledger.counts["failed"] > 0
+
+
+@pytest.mark.slow
+def test_a_thousand_workers_take_seconds() -> None:
+    began = time.process_time()
+    trace = simulate(Asha(Random()), TASK, workers=1000, trials=20_000)
+    assert len(trace.ledger.trials) == 20_000
+    # A few seconds; a quadratic loop would take minutes.
+    assert time.process_time() - began < 60.0
