@@ -36,6 +36,16 @@ SCHEDULERS: tuple[Method, ...] = (
         wraps="tpe",
     ),
     Method(
+        "mobster",
+        "tunewright.schedulers.asha:Asha",
+        "scheduler",
+        "multi-fidelity",
+        "Klein et al. 2020, arXiv:2003.10865",
+        "Asynchronous halving around a Gaussian process over configuration and length of training.",
+        "When trials report by step and training is dear enough for a model; with up to some dozens of workers.",
+        wraps="joint",
+    ),
+    Method(
         "hyperband",
         "tunewright.schedulers.hyperband:Hyperband",
         "scheduler",
@@ -85,6 +95,16 @@ SCHEDULERS: tuple[Method, ...] = (
         "Trains every configuration for the fewest steps and only the best few of each wave to the end.",
         "As the baseline of every scheduler, or when the first epoch tells good from bad.",
         wraps="random",
+    ),
+    Method(
+        "ifbo",
+        "tunewright.schedulers.ifbo:Ifbo",
+        "scheduler",
+        "freeze-thaw",
+        "Rakotoarison et al. 2024, arXiv:2404.16795, Algorithm 1",
+        "Gives the next few steps to whichever trial a network trained on learning curves expects to beat the best.",
+        "When trainings are dear, report by step and can pause and resume; one objective, few workers.",
+        wraps="quasirandom",
     ),
     Method(
         "median",
