@@ -224,7 +224,7 @@ class Pasha:
             wishes = state.panel.ask(self.sampler, slots - len(actions), rng)
             actions += [Start(w.config, first, w.parent, w.why) for w in wishes]
         if not actions and ladder.idle:
-            actions += islice(_leftover(ladder), 1)
+            actions += islice(ladder.leftovers(), 1)
         return tuple(actions)
 
     def _promotions(self, state: PashaState) -> Iterator[Resume | Start]:
@@ -241,11 +241,3 @@ def _remember(state: PashaState, event: Reported) -> None:
     losses = state.ladder.problem.losses(event.metrics)
     if losses is not None and event.trial in state.ladder.climbs:
         state.curves.setdefault(event.trial, {})[event.step] = losses[0]
-
-
-def _leftover(ladder: Ladder) -> Iterator[Resume | Start]:
-    """The best trial of the highest rung where the best one still waits, towards the full training."""
-    rungs = ladder.rungs
-    for below, above in zip(rungs[-2::-1], rungs[:0:-1], strict=True):
-        for trial in below.top(1):
-            yield ladder.go_on(trial, above.level, {"rung": below.level, "of": below.n})
