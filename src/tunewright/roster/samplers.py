@@ -168,6 +168,15 @@ SAMPLERS: tuple[Method, ...] = (
         "With noisy losses whose noise differs from place to place, and some hundred trials.",
     ),
     Method(
+        "joint",
+        "tunewright.samplers.joint:Joint",
+        "sampler",
+        "multi-fidelity",
+        "Klein et al. 2020, arXiv:2003.10865",
+        "Expected improvement by one Gaussian process over configuration and length of training.",
+        "Inside a scheduler, when training is dear; alone it is close to bayes.",
+    ),
+    Method(
         "mcts",
         "tunewright.samplers.mcts:Mcts",
         "sampler",
