@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from tunewright.models.curve_prior import DIMENSIONS, Histories, draw_histories
 from tunewright.models.curve_tokens import (
@@ -30,7 +30,7 @@ from tunewright.models.curve_tokens import (
     summary_of,
     tokens,
 )
-from tunewright.models.tensors import write_tensors
+from tunewright.models.tensors import read_tensors, write_tensors
 
 WIDTH, LAYERS, HEADS, HIDDEN = 128, 6, 4, 256
 BARS, PEAKS = 160, 3
@@ -57,13 +57,13 @@ class Batch:
     target: NDArray[np.float32]
 
 
-def draw_batch(rng: np.random.Generator) -> Batch:
-    """Draws the size of the studies, their number, and the studies."""
+def draw_batch(rng: np.random.Generator, *, calm: bool = False) -> Batch:
+    """Draws the size of the studies, their number, and the studies, of which ``calm`` is told to the prior."""
     n = int(np.exp(rng.uniform(0.0, np.log(160.0))))
     steps = int(np.exp(rng.uniform(np.log(4.0), np.log(101.0))))
     d = int(rng.integers(1, 11) if rng.random() < 0.8 else rng.integers(11, DIMENSIONS + 1))
     count = max(4, TOKENS_PER_BATCH // (n + QUERIES))
-    return encoded(draw_histories(rng, count, n, QUERIES, steps, d))
+    return encoded(draw_histories(rng, count, n, QUERIES, steps, d, calm=calm))
 
 
 def encoded(histories: Histories) -> Batch:
@@ -75,10 +75,10 @@ def encoded(histories: Histories) -> Batch:
     picks = scale.squashed(raw)
     summary = summary_of(picks[:, :n])
     part = h.seen / t
-    context = tokens(h.codes[:, :n], picks[:, :n], part[:, :n], h.seen[:, :n], summary)
+    context = tokens(h.codes[:, :n], picks[:, :n], part[:, :n], h.seen[:, :n].astype(np.float64), summary)
     codes, asked = (np.take_along_axis(a, h.rows[..., None], axis=1) for a in (h.codes, picks))
     seen = np.take_along_axis(h.seen, h.rows, axis=1)
-    query = tokens(codes, asked, seen / t, seen, summary, h.steps / t)
+    query = tokens(codes, asked, seen / t, seen.astype(np.float64), summary, h.steps / t)
     anchor = np.where(seen > 0, asked[..., LAST], 0.7)
     target = scale.squashed(h.targets[..., None])[..., 0]
     return Batch(context, query, anchor.astype(np.float32), target.astype(np.float32))
@@ -102,10 +102,10 @@ class Layer(nn.Module):
         k, v = self.pair(h[:, :n]).view(b, n, 2, HEADS, -1).permute(2, 0, 3, 1, 4)
         # The backward pass of attention in half precision is five times slower than in single.
         with torch.autocast("cpu", enabled=False):
-            mixed = F.scaled_dot_product_attention(q.float(), k.float(), v.float())
+            mixed = functional.scaled_dot_product_attention(q.float(), k.float(), v.float())
         mixed = mixed.transpose(1, 2).reshape(b, length, WIDTH)
         x = x + self.join(mixed)
-        out: Tensor = x + self.down(F.relu(self.up(self.norm2(x))))
+        out: Tensor = x + self.down(functional.relu(self.up(self.norm2(x))))
         return out
 
 
@@ -126,10 +126,10 @@ class CurveNetwork(nn.Module):
     def forward(self, context: Tensor, query: Tensor, anchor: Tensor) -> Tensor:
         """Log probabilities of the bars, shape ``(b, k, BARS)``."""
         n = context.shape[1]
-        x = self.second(F.relu(self.first(torch.cat([context, query], dim=1))))
+        x = self.second(functional.relu(self.first(torch.cat([context, query], dim=1))))
         for layer in self.layers:
             x = layer(x, n)
-        h = F.relu(self.wide(self.norm(x[:, n:])))
+        h = functional.relu(self.wide(self.norm(x[:, n:])))
         return bar_logits(self.bars(h).float(), self.peaks(h).float(), anchor, self.borders).log_softmax(-1)
 
 
@@ -137,12 +137,13 @@ def bar_logits(free: Tensor, peaks: Tensor, anchor: Tensor, borders: Tensor) -> 
     """Free logits of the bars plus the log mass of normal peaks that are placed relative to the anchor."""
     width = borders.diff()
     middle = 0.5 * (borders[1:] + borders[:-1])
-    share, shift, spread = peaks.unflatten(-1, (3, PEAKS)).unbind(-2)
+    share, shift, spread = peaks.view(*peaks.shape[:-1], 3, PEAKS).unbind(-2)
     centre = anchor[..., None] + 0.1 * shift
     variance = torch.exp(2.0 * spread.clamp(-4.0, 4.0) - 7.0)[..., None] + 0.25 * width**2
     density = -0.5 * ((middle - centre[..., None]) ** 2 / variance + torch.log(variance))
     mixed = torch.logsumexp(density + share.log_softmax(-1)[..., None], dim=-2)
-    return free + mixed + torch.log(width)
+    out: Tensor = free + mixed + torch.log(width)
+    return out
 
 
 def bar_borders(seed: int) -> NDArray[np.float64]:
@@ -164,7 +165,8 @@ def losses_of(network: CurveNetwork, batch: Batch) -> Tensor:
         log_mass = network(context, query, anchor)
     bar = torch.bucketize(target, network.borders[1:-1], right=True)[..., None]
     width = network.borders.diff()
-    return -(log_mass.gather(-1, bar)[..., 0] - torch.log(width)[bar[..., 0]])
+    out: Tensor = torch.log(width)[bar[..., 0]] - log_mass.gather(-1, bar)[..., 0]
+    return out
 
 
 def rate_at(batch: int, stable: int | None, decay: int | None) -> float:
@@ -174,12 +176,14 @@ def rate_at(batch: int, stable: int | None, decay: int | None) -> float:
     return RATE * max(0.01, 1.0 - (batch - stable) / decay)
 
 
-def checked(network: CurveNetwork, batches: int = 40) -> float:
+def checked(network: CurveNetwork, calm: bool, batches: int = 40) -> float:
     """Mean minus log density on tasks that training does not see."""
     rng = np.random.default_rng(987_654_321)
     network.eval()
     with torch.no_grad():
-        out = float(np.mean([float(losses_of(network, draw_batch(rng)).mean()) for _ in range(batches)]))
+        out = float(
+            np.mean([float(losses_of(network, draw_batch(rng, calm=calm)).mean()) for _ in range(batches)])
+        )
     network.train()
     return out
 
@@ -191,13 +195,23 @@ def save(path: Path, network: CurveNetwork, facts: dict[str, Any]) -> None:
     write_tensors(path, arrays, {k: json.dumps(v) for k, v in facts.items()})
 
 
+def started(args: argparse.Namespace) -> tuple[CurveNetwork, dict[str, str]]:
+    """A fresh network, or that of an earlier stage with what is known of it."""
+    if args.start is None:
+        return CurveNetwork(bar_borders(args.seed)), {}
+    arrays, facts = read_tensors(args.start.read_bytes())
+    network = CurveNetwork(arrays["borders"].astype(np.float64))
+    network.load_state_dict({k: torch.tensor(v.astype(np.float32)) for k, v in arrays.items()})
+    return network, facts
+
+
 def trained(args: argparse.Namespace) -> None:
     """Runs the two phases and writes weights and log."""
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
     torch.set_flush_denormal(True)
     rng = np.random.default_rng(args.seed)
-    network = CurveNetwork(bar_borders(args.seed))
+    network, before = started(args)
     optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=1e-3, betas=(0.9, 0.98))
     began, seen, smooth = time.monotonic(), 0, math.nan
     stable, decay = args.batches, args.decay
@@ -209,7 +223,7 @@ def trained(args: argparse.Namespace) -> None:
             decay = math.ceil(at * (1.0 - args.share) / args.share)
         if args.minutes is not None and minutes > args.limit:
             break
-        batch = draw_batch(rng)
+        batch = draw_batch(rng, calm=args.calm)
         for group in optimizer.param_groups:
             group["lr"] = rate_at(at, stable, decay)
         loss = losses_of(network, batch).mean()
@@ -219,14 +233,15 @@ def trained(args: argparse.Namespace) -> None:
         optimizer.step()
         at += 1
         seen += len(batch.target)
-        smooth = float(loss) if math.isnan(smooth) else 0.99 * smooth + 0.01 * float(loss)
-        if at % args.every == 0:
-            facts = {"seed": args.seed, "batches": at, "stable": stable, "decay": decay, "tasks": seen}
-            facts |= {"held_out": checked(network), "minutes": round(minutes, 1)}
-            print(json.dumps(facts | {"loss": round(smooth, 4)}), flush=True)
+        value = loss.item()
+        smooth = value if math.isnan(smooth) else 0.99 * smooth + 0.01 * value
+        if at % args.every == 0 or at == 1:
+            facts = {"seed": args.seed, "calm": args.calm, "batches": at, "stable": stable, "decay": decay}
+            facts |= {"tasks": seen, "held_out": checked(network, args.calm), "before": before}
+            print(json.dumps(facts | {"loss": round(smooth, 4), "minutes": round(minutes, 1)}), flush=True)
             save(args.out, network, facts)
-    facts = {"seed": args.seed, "batches": at, "stable": stable, "decay": decay, "tasks": seen}
-    facts |= {"held_out": checked(network, 400), "heads": HEADS, "layers": LAYERS}
+    facts = {"seed": args.seed, "calm": args.calm, "batches": at, "stable": stable, "decay": decay}
+    facts |= {"tasks": seen, "held_out": checked(network, args.calm, 200), "before": before}
     print(json.dumps(facts), flush=True)
     save(args.out, network, facts)
 
@@ -244,6 +259,8 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.7, help="share of the minutes at the full rate")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--every", type=int, default=500, help="batches between two logs")
+    parser.add_argument("--start", type=Path, help="weights of an earlier stage to go on from")
+    parser.add_argument("--calm", action="store_true", help="draw calm tasks; see the prior")
     parser.add_argument("--out", type=Path, required=True)
     trained(parser.parse_args())
 

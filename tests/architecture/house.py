@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "tunewright"
-CODE_FOLDERS = ("src", "tests", "benchmarks", "claims", "examples", "docs")
+CODE_FOLDERS = ("src", "tests", "benchmarks", "claims", "training", "examples", "docs")
 TEXT_SUFFIXES = {
     ".py",
     ".md",
