@@ -102,12 +102,16 @@ class Posterior:
     mean: float
 
 
-def fit(x: FloatArray, y: FloatArray, *, steps: int = _STEPS, seed: int = 0) -> DeepKernel:
+def fit(
+    x: FloatArray, y: FloatArray, *, doubt: FloatArray | None = None, steps: int = _STEPS, seed: int = 0
+) -> DeepKernel:
     """Learns a kernel by the marginal likelihood.
 
     Args:
         x: Inputs, NaN where missing, shape ``(n, p)`` with ``n >= 2``.
         y: Results, about unit normal, shape ``(n,)``.
+        doubt: How much smaller than that of the others the scale of each input is before anything is learned, as a natural
+            logarithm, shape ``(p,)``; by default zero.
         steps: Steps of Adam.
         seed: Of the initial weights.
 
@@ -121,11 +125,13 @@ def fit(x: FloatArray, y: FloatArray, *, steps: int = _STEPS, seed: int = 0) -> 
     spread = np.sqrt((np.where(known, x - middle, 0.0) ** 2).sum(axis=0) / counts)
     width = np.where(spread > 1e-9 * (1.0 + np.abs(middle)), spread, 1.0)
     inputs, target = _standardised(x, middle, width), y - y.mean()
-    values = _initial(x.shape[1], seed)
+    p = x.shape[1]
+    usual = np.full(p, -0.5 * np.log(p)) - (0.0 if doubt is None else doubt)
+    values = _initial(usual, seed)
     first, second = [np.zeros_like(v) for v in values], [np.zeros_like(v) for v in values]
     rates = (_SLOW, _SLOW, _SLOW, _SLOW, *_RATES)
     for step in range(1, steps + 1):
-        _, slopes = loss_and_gradient(values, inputs, target)
+        _, slopes = loss_and_gradient(values, inputs, target, usual)
         scale = _FADE ** (step / steps) * (1.0 - 0.999**step) ** 0.5 / (1.0 - 0.9**step)
         # Adam, Kingma and Ba 2015, Algorithm 1.
         for v, g, m, s, rate in zip(values, slopes, first, second, rates, strict=True):
@@ -173,21 +179,16 @@ def predict(posterior: Posterior, x: FloatArray) -> tuple[FloatArray, FloatArray
     return posterior.mean + cross @ posterior.alpha, np.sqrt(np.maximum(variance, 1e-10 * alone))
 
 
-def _initial(p: int, seed: int) -> Parameters:
-    rng = np.random.Generator(np.random.Philox(key=seed))
+def _initial(usual: FloatArray, seed: int) -> Parameters:
+    rng, p = np.random.Generator(np.random.Philox(key=seed)), len(usual)
     return Parameters(
         rng.normal(0.0, 1.0, (p, HIDDEN)),
         np.zeros(HIDDEN),
         rng.normal(0.0, (0.5 / (HIDDEN * FEATURES)) ** 0.5, (HIDDEN, FEATURES)),
         rng.normal(0.0, (0.5 / FEATURES) ** 0.5, (p, FEATURES)),
-        np.full(p, _usual_scale(p)),
+        usual.copy(),
         np.array([-0.3, -3.0, -1.5]),
     )
-
-
-def _usual_scale(p: int) -> float:
-    """Of an input among ``p``, so that features do not grow with their number."""
-    return -0.5 * float(np.log(p))
 
 
 def _standardised(x: FloatArray, middle: FloatArray, width: FloatArray) -> FloatArray:
@@ -219,7 +220,7 @@ def _covariance(logs: FloatArray, a: FloatArray, b: FloatArray) -> tuple[FloatAr
 
 
 def loss_and_gradient(
-    values: Parameters, inputs: FloatArray, target: FloatArray
+    values: Parameters, inputs: FloatArray, target: FloatArray, usual: FloatArray
 ) -> tuple[float, list[FloatArray]]:
     """Negative log posterior density of the parameters over n, up to a constant, and its derivatives.
 
@@ -227,11 +228,12 @@ def loss_and_gradient(
         values: The parameters.
         inputs: Standardised, shape ``(n, p)``.
         target: Centred, shape ``(n,)``.
+        usual: Prior means of the logarithms of the inputs' scales, shape ``(p,)``.
 
     Returns:
         The value, and one array for each of the parameters.
     """
-    n, p = inputs.shape
+    n = len(target)
     seen = _features(values, inputs)
     points = seen.points
     covariance, curved, straight = _covariance(values.logs, points, points)
@@ -245,7 +247,7 @@ def loss_and_gradient(
     slope += 2.0 * np.exp(values.logs[1]) * (pull @ points)
     back = (slope @ values.second.T) * np.where(seen.before > 0.0, 1.0, _LEAK)
     by_scaled = back @ values.first.T + slope @ values.past.T
-    odd, off = values.scales - _usual_scale(p), (values.logs[2] - _NOISE) / _SPREAD
+    odd, off = values.scales - usual, (values.logs[2] - _NOISE) / _SPREAD
     by_logs = np.array([by_curved.sum(), float((pull * straight).sum()), float(np.trace(pull)) * noise])
     by_logs[2] += off / _SPREAD / n
     by_scales = (by_scaled * seen.scaled).sum(axis=0) + odd / n

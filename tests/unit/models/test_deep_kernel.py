@@ -14,15 +14,16 @@ def rows(n: int, p: int = 5, seed: int = 0) -> np.ndarray:
 
 def test_its_gradient_is_that_of_finite_differences() -> None:
     x, y = rows(12), np.random.default_rng(1).normal(size=12)
-    values = model._initial(5, 3)
-    _, slopes = model.loss_and_gradient(values, x, y)
+    usual = np.linspace(-2, 0, 5)
+    values = model._initial(usual + 0.3, 3)
+    _, slopes = model.loss_and_gradient(values, x, y, usual)
     for value, slope in zip(values, slopes, strict=True):
         for at in [tuple(s // 2 for s in value.shape), tuple(s - 1 for s in value.shape)]:
             kept = value[at]
             found = []
             for step in (1e-5, -1e-5):
                 value[at] = kept + step
-                found.append(model.loss_and_gradient(values, x, y)[0])
+                found.append(model.loss_and_gradient(values, x, y, usual)[0])
             value[at] = kept
             assert slope[at] == pytest.approx((found[0] - found[1]) / 2e-5, rel=1e-4, abs=1e-8)
 
@@ -32,8 +33,9 @@ def test_learning_raises_the_likelihood() -> None:
     y = np.sin(2 * x[:, 0]) + 0.5 * x[:, 1]
     kernel = model.fit(x, y)
     inputs = (x - kernel.middle) / kernel.width
-    before = model.loss_and_gradient(model._initial(5, 0), inputs, y - y.mean())[0]
-    assert model.loss_and_gradient(kernel.parameters, inputs, y - y.mean())[0] < before - 0.3
+    usual = np.full(5, -0.8)
+    before = model.loss_and_gradient(model._initial(usual, 0), inputs, y - y.mean(), usual)[0]
+    assert model.loss_and_gradient(kernel.parameters, inputs, y - y.mean(), usual)[0] < before - 0.3
 
 
 def test_it_predicts_what_it_has_not_seen_and_knows_how_well() -> None:
@@ -96,3 +98,12 @@ def test_a_result_that_is_not_finite_is_refused() -> None:
     y = np.array([0.0, 1.0, np.nan, 0.0, 1.0, 0.0])
     with pytest.raises(np.linalg.LinAlgError):
         model.fit(x, y)
+
+
+def test_inputs_that_are_doubted_count_less_until_they_prove_themselves() -> None:
+    x = rows(60, 6)
+    doubt = np.array([0.0, 0.0, 0.0, 3.0, 3.0, 3.0])
+    idle = model.fit(x, x[:, 0], doubt=doubt).parameters.scales
+    assert idle[3:].max() < idle[:3].min() + 1.0
+    useful = model.fit(x, x[:, 3], doubt=doubt).parameters.scales
+    assert useful[3] > max(useful[4:].max(), idle[3] + 1.0)
