@@ -22,7 +22,6 @@ sampler's for each level.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -30,62 +29,13 @@ from typing import Any
 
 import numpy as np
 
-from tunewright.core.algorithm import Action, Algorithm, Resume, Start
-from tunewright.core.brackets import Plan, brackets
+from tunewright.core.algorithm import Action, Algorithm, Start
+from tunewright.core.brackets import Bracket, Plan, best_of_rung, brackets
 from tunewright.core.events import Ended, Event, Paused, Reported, Resumed, Started
 from tunewright.core.panel import Panel
 from tunewright.core.problem import Problem
 from tunewright.core.rungs import Ladder, checked_count, checked_eta, levels, steps_of
 from tunewright.numerics.ranking import Ranking, ranked_by
-
-
-@dataclass(slots=True)
-class Bracket:
-    """A bracket under way.
-
-    Attributes:
-        plan: Its sizes and steps.
-        ladder: Its rungs.
-        started: Trials begun in it.
-    """
-
-    plan: Plan
-    ladder: Ladder
-    started: int = 0
-
-    @property
-    def room(self) -> int:
-        """Trials still to be begun in it."""
-        return self.plan.sizes[0] - self.started
-
-    def promotions(self) -> Iterator[Resume]:
-        """Trials to continue now: of the lowest rung that is complete and has some to give."""
-        for trial, target in self.ladder.cut.items():
-            yield Resume(trial, target)
-        if self.room <= 0:
-            yield from self._judged(self.plan.sizes)
-
-    def leftovers(self) -> Iterator[Resume]:
-        """Trials to continue although the first rung has room, because no more will come: the same share of fewer."""
-        if self.room > 0:
-            n = self.ladder.rungs[0].n
-            yield from self._judged(tuple(math.ceil(n * k / self.plan.sizes[0]) for k in self.plan.sizes))
-
-    def _judged(self, sizes: tuple[int, ...]) -> Iterator[Resume]:
-        ladder, plan = self.ladder, self.plan
-        for i in range(len(sizes) - 1):
-            if ladder.heading[i]:
-                return
-            going = list(ladder.rungs[i].top(sizes[i + 1]))
-            for trial in going:
-                yield Resume(trial, plan.steps[i + 1], {"rung": plan.steps[i], "of": ladder.rungs[i].n})
-            if going:
-                return
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing in it can go on."""
-        return self.room <= 0 and self.ladder.idle and next(self.promotions(), None) is None
 
 
 @dataclass(slots=True)
@@ -195,13 +145,13 @@ class Hyperband:
             return ()
         actions: list[Action] = []
         for bracket in state.open.values():
-            actions += islice(bracket.promotions(), slots - len(actions))
+            actions += islice(bracket.promotions(best_of_rung), slots - len(actions))
         if len(actions) < slots:
             wishes = state.panel.ask(self.sampler, slots - len(actions), rng)
             places = self._places(state)
             actions += [Start(w.config, next(places), w.parent, w.why) for w in wishes]
         if len(actions) < slots:
-            leftovers = (p for b in state.open.values() for p in b.leftovers())
+            leftovers = (p for b in state.open.values() for p in b.leftovers(best_of_rung))
             actions += islice(leftovers, slots - len(actions))
         return tuple(actions)
 
@@ -218,7 +168,7 @@ class Hyperband:
 
 def _close(state: HyperbandState, number: int) -> None:
     """Forgets a bracket in which nothing can go on."""
-    if state.open[number].over:
+    if state.open[number].over(best_of_rung):
         del state.open[number]
         gone = [t for t, n in state.member.items() if n == number]
         for trial in gone:
