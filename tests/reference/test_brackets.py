@@ -36,6 +36,31 @@ def test_brackets_of_mlr3() -> None:
     assert [(p.sizes, p.steps) for p in brackets(1, 8, 2)] == HYPERBAND_8
 
 
+def test_no_bracket_costs_more_than_the_budget_of_the_paper() -> None:
+    # Algorithm 1: B = (s_max + 1) R = 405 for each bracket, every rung counted from scratch. By hand:
+    # 81 + 81 + 81 + 81 + 81; 102 + 99 + 81 + 81; 135 + 135 + 81; 216 + 162; 405.
+    plans = brackets(1, 81, 3)
+    scratch = [sum(n * r for n, r in zip(p.sizes, p.steps, strict=True)) for p in plans]
+    assert scratch == [405, 363, 351, 378, 405]
+    # With pause and resume only the additional steps are paid: 81 + 27 2 + 9 6 + 3 18 + 54; ...
+    paid = [
+        sum(n * (r - before) for n, r, before in zip(p.sizes, p.steps, (0, *p.steps), strict=False))
+        for p in plans
+    ]
+    assert paid == [297, 276, 279, 324, 405]
+
+
+def test_brackets_grow_by_a_rung_when_trainings_become_longer() -> None:
+    # Brandt et al. 2023, section 4: with R three times as long, the bracket that begins with r steps has one rung more and
+    # a larger pool, n = ceil((s_max + 1) 3^s / (s + 1)) with both s and s_max larger by one. R = 27: 27, 12, 6, 4.
+    short, long = brackets(1, 27, 3), brackets(1, 81, 3)
+    assert [p.sizes[0] for p in short] == [27, 12, 6, 4]
+    assert [p.sizes[0] for p in long] == [81, 34, 15, 8, 5]
+    for before, after in zip(short, long, strict=False):
+        assert after.steps == (*before.steps, 81)
+        assert all(n >= m for n, m in zip(after.sizes, before.sizes, strict=False))
+
+
 @pytest.mark.parametrize(
     ("low", "high", "eta", "expected"),
     [

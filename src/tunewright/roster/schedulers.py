@@ -77,6 +77,16 @@ SCHEDULERS: tuple[Method, ...] = (
         wraps="blend(tpe)",
     ),
     Method(
+        "deepening",
+        "tunewright.schedulers.deepening:Deepening",
+        "scheduler",
+        "multi-fidelity",
+        "Brandt et al. 2023, arXiv:2302.00511; Brandt et al. 2024, IJCAI",
+        "Runs Hyperband so that full trainings may become longer: brackets grow and keep what was paid for.",
+        "When it is not known how long a full training should be.",
+        wraps="tpe",
+    ),
+    Method(
         "dehb",
         "tunewright.schedulers.dehb:Dehb",
         "scheduler",

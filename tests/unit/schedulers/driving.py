@@ -42,7 +42,7 @@ class Drive:
             if isinstance(action, Start):
                 out.append(len(self.untils))
                 self.untils.append(action.until or 0)
-                self.tell(Started(out[-1], action.config, action.until))
+                self.tell(Started(out[-1], action.config, action.until, action.parent))
             elif isinstance(action, Resume):
                 self.untils[action.trial] = action.until or 0
                 self.tell(Resumed(action.trial, 0, action.until))
