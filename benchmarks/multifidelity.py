@@ -199,18 +199,14 @@ def _factor(times: Floats, regrets: Floats, goal: float) -> float | None:
 
 
 def summary(suite: str, records: dict[str, dict[str, Any]], budget: int) -> dict[str, Any]:
-    """What is stored and printed.
-
-    Raises:
-        SystemExit: If no task was run by every tool.
-    """
-    ran = [{row["task"] for row in record["rows"]} for record in records.values()]
-    tasks = [t for t in curves.SUITES[suite] if all(t in others for others in ran)]
-    if not tasks:
-        raise SystemExit("Tools are compared on tasks that all of them ran; got none. Leave a tool out.")
+    """What is stored and printed; tools that lack tasks which another one ran are left out, and named."""
+    ran = {name: {row["task"] for row in record["rows"]} for name, record in records.items()}
+    tasks = [t for t in curves.SUITES[suite] if any(t in own for own in ran.values())]
+    lacking = sorted(name for name, own in ran.items() if not own.issuperset(tasks))
+    records = {name: record for name, record in records.items() if name not in lacking}
     highs = {row["task"]: float(row["high"]) for record in records.values() for row in record["rows"]}
     at = [k for k in AT if k <= budget]
-    out: dict[str, Any] = {"suite": suite, "tasks": tasks, "budget": budget, "tools": {}}
+    out: dict[str, Any] = {"suite": suite, "tasks": tasks, "budget": budget, "tools": {}, "lacking": lacking}
     for name, record in records.items():
         rows = record["rows"]
         steps, spent = sum(r["steps"] for r in rows), sum(r["cpu"] for r in rows)
@@ -258,6 +254,8 @@ def show(found: dict[str, Any]) -> None:
             f"{name:<24}{''.join(f'{c:>15}' for c in cells)}{times:>14}{tool['cpu_seconds']:>9.2f}"
             f"{tool['ms_per_report']:>11.4f}{tool['studies']:>9}"
         )
+    for name in found["lacking"]:
+        print(f"{name}: left out, it did not run every task")
     for name, tool in found["tools"].items():
         if tool["errors"]:
             print(f"{name}: {tool['errors']} of {tool['studies']} studies ended early: {tool['error']}")
