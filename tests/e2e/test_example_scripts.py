@@ -19,6 +19,11 @@ SAYS = {
         r"best accuracy 0\.[89]\d+ with .*\n[1-9]\d* of 16 trials were paused",
         True,
     ),
+    "pytorch_population": (
+        ("torch", "sklearn"),
+        r"[1-9]\d* of them copies .*\nbest loss 0\.\d+, accuracy 0\.[89]\d+, with .*\ntrained as trial .*; weights \w{12}",
+        True,
+    ),
     "architecture_search": (
         ("torch", "sklearn"),
         r"best accuracy 0\.[89]\d+ with lr .* and\nModule\('conv', .* -> Module\('dense', units=10\)",
