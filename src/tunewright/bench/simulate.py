@@ -148,6 +148,20 @@ class _World:
         self.append(Extended(high, fidelity.high))
         self.state = self.algorithm.tell(self.algorithm.init(self.ledger.problem), self.news)
 
+    def run(self, workers: int, seconds: float, steps: float, longer: list[tuple[float, int]]) -> None:
+        """Runs until a limit is reached or nothing is left to do."""
+        while self.paid < steps:
+            if longer and self.paid >= longer[0][0]:
+                self.extend(longer.pop(0)[1])
+            while len(self.ledger.running) < workers and self.decide(1):
+                pass
+            if not self.agenda and longer:
+                longer[0] = (self.paid, longer[0][1])
+                continue
+            if not self.agenda or self.agenda[0][0] > seconds:
+                break
+            self.advance()
+
     def decide(self, slots: int) -> bool:
         """Takes one decision; returns whether a trial began."""
         rng = generator(self.ledger.problem.seed, self.ledger.decisions)
@@ -278,18 +292,7 @@ def simulate(
     state = algorithm.init(problem)
     world = _World(task, algorithm, closed(algorithm), state, Ledger(problem), trials, failing)
     world.news = [] if longer else None
-    waiting = list(longer)
-    while world.paid < steps:
-        if waiting and world.paid >= waiting[0][0]:
-            world.extend(waiting.pop(0)[1])
-        while len(world.ledger.running) < workers and world.decide(1):
-            pass
-        if not world.agenda and waiting:
-            waiting[0] = (world.paid, waiting[0][1])
-            continue
-        if not world.agenda or world.agenda[0][0] > seconds:
-            break
-        world.advance()
+    world.run(workers, seconds, steps, list(longer))
     rows = np.frombuffer(world.measured, dtype=np.float64).reshape(-1, 4)
     return Trace(
         rows[:, 0].copy(),
