@@ -117,6 +117,15 @@ SCHEDULERS: tuple[Method, ...] = (
         wraps="quasirandom",
     ),
     Method(
+        "fms",
+        "tunewright.schedulers.fms:Fms",
+        "scheduler",
+        "freeze-thaw",
+        "Mehta et al. 2024, arXiv:2406.18630, section 3",
+        "Gives the next few steps to whichever network its configuration, curve and weights promise the most of.",
+        "When networks report a description of their weights next to the loss and can pause; one objective, few workers.",
+    ),
+    Method(
         "median",
         "tunewright.schedulers.median:Median",
         "scheduler",
