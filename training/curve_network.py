@@ -170,13 +170,14 @@ def losses_of(network: CurveNetwork, batch: Batch) -> Tensor:
 
 
 def rate_at(batch: int, stable: int | None, decay: int | None) -> float:
-    """Learning rate: a linear warm-up, a constant phase, and a linear way down to a hundredth."""
-    if stable is None or batch < stable or decay is None:
-        return RATE * min(1.0, (batch + 1) / WARMUP)
-    return RATE * max(0.01, 1.0 - (batch - stable) / decay)
+    """Share of the learning rate: a linear way up, a constant phase, and a linear way down to a hundredth."""
+    warm = min(1.0, (batch + 1) / WARMUP)
+    if stable is None or batch < stable or not decay:
+        return warm
+    return warm * max(0.01, 1.0 - (batch - stable) / decay)
 
 
-def checked(network: CurveNetwork, calm: bool, batches: int = 40) -> float:
+def checked(network: CurveNetwork, calm: bool, batches: int) -> float:
     """Mean minus log density on tasks that training does not see."""
     rng = np.random.default_rng(987_654_321)
     network.eval()
@@ -212,20 +213,20 @@ def trained(args: argparse.Namespace) -> None:
     torch.set_flush_denormal(True)
     rng = np.random.default_rng(args.seed)
     network, before = started(args)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=1e-3, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(network.parameters(), lr=args.rate, weight_decay=1e-3, betas=(0.9, 0.98))
     began, seen, smooth = time.monotonic(), 0, math.nan
     stable, decay = args.batches, args.decay
     at = 0
     while stable is None or decay is None or at < stable + decay:
         minutes = (time.monotonic() - began) / 60.0
-        if stable is None and minutes > args.minutes * args.share:
+        if stable is None and args.minutes is not None and minutes > args.minutes * args.share:
             stable = at
             decay = math.ceil(at * (1.0 - args.share) / args.share)
-        if args.minutes is not None and minutes > args.limit:
+        if minutes > args.limit:
             break
         batch = draw_batch(rng, calm=args.calm)
         for group in optimizer.param_groups:
-            group["lr"] = rate_at(at, stable, decay)
+            group["lr"] = args.rate * rate_at(at, stable, decay)
         loss = losses_of(network, batch).mean()
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -236,18 +237,32 @@ def trained(args: argparse.Namespace) -> None:
         value = loss.item()
         smooth = value if math.isnan(smooth) else 0.99 * smooth + 0.01 * value
         if at % args.every == 0 or at == 1:
-            facts = {"seed": args.seed, "calm": args.calm, "batches": at, "stable": stable, "decay": decay}
-            facts |= {"tasks": seen, "held_out": checked(network, args.calm), "before": before}
+            facts = {
+                "seed": args.seed,
+                "calm": args.calm,
+                "batches": at,
+                "stable": stable,
+                "decay": decay,
+                "rate": args.rate,
+            }
+            facts |= {"tasks": seen, "held_out": checked(network, args.calm, args.check), "before": before}
             print(json.dumps(facts | {"loss": round(smooth, 4), "minutes": round(minutes, 1)}), flush=True)
             save(args.out, network, facts)
-    facts = {"seed": args.seed, "calm": args.calm, "batches": at, "stable": stable, "decay": decay}
-    facts |= {"tasks": seen, "held_out": checked(network, args.calm, 200), "before": before}
+    facts = {
+        "seed": args.seed,
+        "calm": args.calm,
+        "batches": at,
+        "stable": stable,
+        "decay": decay,
+        "rate": args.rate,
+    }
+    facts |= {"tasks": seen, "held_out": checked(network, args.calm, 5 * args.check), "before": before}
     print(json.dumps(facts), flush=True)
     save(args.out, network, facts)
 
 
-def main() -> None:
-    """Reads the command line."""
+def parsed(words: list[str] | None = None) -> argparse.Namespace:
+    """The settings on a command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batches", type=int, help="batches at the full rate")
@@ -259,11 +274,13 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.7, help="share of the minutes at the full rate")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--every", type=int, default=500, help="batches between two logs")
+    parser.add_argument("--rate", type=float, default=RATE, help="learning rate")
     parser.add_argument("--start", type=Path, help="weights of an earlier stage to go on from")
     parser.add_argument("--calm", action="store_true", help="draw calm tasks; see the prior")
+    parser.add_argument("--check", type=int, default=40, help="batches that each log is measured with")
     parser.add_argument("--out", type=Path, required=True)
-    trained(parser.parse_args())
+    return parser.parse_args(words)
 
 
 if __name__ == "__main__":
-    main()
+    trained(parsed())

@@ -10,10 +10,12 @@ import cli_page
 import errors_page
 import events_page
 import methods_page
+import network_page
 
 PAGES = {
     "concepts/errors.md": errors_page.render,
     "methods/all.md": methods_page.render,
+    "methods/curve-network.md": network_page.render,
     "reference/api.md": api_page.render,
     "reference/cli.md": cli_page.render,
     "reference/events.md": events_page.render,

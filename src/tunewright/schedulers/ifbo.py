@@ -20,6 +20,7 @@ q candidates, and O(n) for n trials.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -34,7 +35,7 @@ from tunewright.core.novelty import first_new
 from tunewright.core.panel import Panel
 from tunewright.core.problem import Problem
 from tunewright.core.rungs import checked_count, levels, steps_of
-from tunewright.errors import UnsupportedError
+from tunewright.errors import ConfigError, UnsupportedError
 from tunewright.models.acquisition import mutations
 from tunewright.models.curve_book import CurveBook
 from tunewright.models.curve_prior import DIMENSIONS
@@ -44,6 +45,7 @@ from tunewright.models.pfn import NEW, Bars, CurveNetwork, Memory, curve_network
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+GAINS = (-3.0, 0.0)
 _ETA = 3
 _LEADERS = 5
 _REPORTS = 100
@@ -81,7 +83,7 @@ def drawn_wager(high: int, rng: np.random.Generator) -> Wager:
     Source: Rakotoarison et al. 2024, Section 4.2, with our unit in place of the distance to the best possible value.
     """
     horizon = int(rng.integers(1, high + 1))
-    gain = 10.0 ** rng.uniform(-3.0, 0.0)
+    gain = 10.0 ** rng.uniform(*GAINS)
     return Wager(horizon, 0.5 - 0.5 * gain / (1.0 + gain))
 
 
@@ -167,6 +169,8 @@ class Ifbo:
     def __post_init__(self) -> None:
         for name, least in (("first", 1), ("fresh", 1), ("near", 0), ("paused", 1), ("context", 2)):
             checked_count("Ifbo", name, getattr(self, name), least)
+        if not 0.0 <= self.growth < math.inf:
+            raise ConfigError(f"Ifbo needs growth >= 0; got {self.growth!r}. Use the default.")
 
     def init(self, problem: Problem) -> IfboState:
         """The state before the first event.
@@ -196,7 +200,7 @@ class Ifbo:
         book = state.book
         wishes = state.panel.ask(self.sampler, slots, rng)
         if wishes and int((book.seen[: book.n] > 0).sum()) < self.first:
-            until = self._until(book, 0)
+            until = self.until(book, 0)
             return tuple(Start(w.config, until, w.parent, w.why) for w in wishes)
         view = self._view(book)
         if view is None:
@@ -216,10 +220,10 @@ class Ifbo:
 
     def _unseen(self, book: CurveBook, wishes: list[Start], slots: int) -> tuple[Action, ...]:
         """What to do while no trial has a result."""
-        until = self._until(book, 0)
+        until = self.until(book, 0)
         actions: list[Action] = [Start(w.config, until, w.parent, w.why) for w in wishes]
         waiting = book.idle().tolist()[: slots - len(actions)]
-        actions += [book.continued(t, self._until(book, book.curves[t].step), {}) for t in waiting]
+        actions += [book.continued(t, self.until(book, book.curves[t].step), {}) for t in waiting]
         return tuple(actions)
 
     def _decided(
@@ -247,12 +251,12 @@ class Ifbo:
             row = first_new(book.history.problem.space, taken, ranked, rng)
             if row is not None:
                 config = book.history.problem.space.decode(row)
-                return Start(config, self._until(book, 0), None, why), -1, row
+                return Start(config, self.until(book, 0), None, why), -1, row
             if not len(trials):
                 return None, -1, None
             best = int(chance[: len(trials)].argmax())
         trial = int(trials[best])
-        return book.continued(trial, self._until(book, book.curves[trial].step), why), trial, None
+        return book.continued(trial, self.until(book, book.curves[trial].step), why), trial, None
 
     def _worthwhile(self, view: _View, trials: Ints) -> bool:
         """Whether some trial, trained to its end, may well beat the best; always until one was."""
@@ -262,7 +266,8 @@ class Ifbo:
         end = np.full(len(trials), book.high)
         return bool((view.chance(np.empty((0, book.history.codes.shape[1])), trials, end, 0.5) > _HOPE).any())
 
-    def _until(self, book: CurveBook, step: int) -> int:
+    def until(self, book: CurveBook, step: int) -> int:
+        """Where the next segment of a trial ends that has done so many steps."""
         fidelity = book.history.problem.fidelity
         low = fidelity.low if fidelity is not None else 1
         return min(book.high, max(low, step + max(book.unit, int(self.growth * step))))
@@ -288,7 +293,7 @@ class Ifbo:
 
     def _view(self, book: CurveBook) -> _View | None:
         """The study as the network sees it; None before the first result."""
-        rows = self._context(book)
+        rows = self.seen_by(book)
         if not len(rows):
             return None
         network = curve_network()
@@ -320,7 +325,7 @@ class Ifbo:
         context = tokens(padded, known, part, reports, summary)
         return replace(view, memory=network.remember(context))
 
-    def _context(self, book: CurveBook) -> Ints:
+    def seen_by(self, book: CurveBook) -> Ints:
         """Trials that the network sees: those with results, and those that run; in order of their numbers."""
         n = book.n
         rows = np.flatnonzero((book.seen[:n] > 0) | (book.history.status == RUNNING))

@@ -28,7 +28,7 @@ def test_the_logarithm_by_hand() -> None:
 
 
 def test_the_sigmoid_by_hand() -> None:
-    # 1 / ((1/2)^2 * (5 - 1) + 1)
+    # One over one plus a quarter of four.
     assert prior.hill(one(0.5), one(1.0), one(5.0), one(2.0))[0] == pytest.approx(0.5)
 
 
@@ -64,7 +64,9 @@ def test_questions_lie_beyond_what_was_seen_unless_all_was() -> None:
     seen = np.take_along_axis(drawn.seen, drawn.rows, axis=1)
     assert np.all((drawn.steps > seen) | (seen == 12))
     assert np.all(drawn.steps <= 12)
-    np.testing.assert_array_equal(drawn.targets[3, 5], drawn.losses[3, drawn.rows[3, 5], drawn.steps[3, 5] - 1])
+    np.testing.assert_array_equal(
+        drawn.targets[3, 5], drawn.losses[3, drawn.rows[3, 5], drawn.steps[3, 5] - 1]
+    )
 
 
 def test_the_same_seed_draws_the_same() -> None:
@@ -85,7 +87,9 @@ def test_similar_configurations_have_similar_curves() -> None:
 
 
 def test_calm_curves_mostly_improve_and_those_of_the_paper_often_turn() -> None:
-    wild, calm = (prior.draw_histories(np.random.default_rng(5), 60, 10, 2, 20, 4, calm=c).losses for c in (False, True))
+    wild, calm = (
+        prior.draw_histories(np.random.default_rng(5), 60, 10, 2, 20, 4, calm=c).losses for c in (False, True)
+    )
     improved = [np.mean(x[..., -1] < x[..., 0]) for x in (wild, calm)]
     turned = [np.mean(x[..., -1] > x.min(axis=-1) + 0.05) for x in (wild, calm)]
     assert improved[0] < 0.7 < 0.8 < improved[1]
