@@ -1,0 +1,1 @@
+"""Learning inside one run, by policy: agents whose hyperparameters change while they learn. Needs PyTorch."""
