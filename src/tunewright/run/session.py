@@ -329,23 +329,30 @@ class Session:
         return algorithm.ask(self.state(), slots, rng)
 
     def _finish_best(self) -> list[Event]:
-        """A study that is over without one full training gives its best paused trial the rest of it.
+        """A study that is over without one full training gives its best trial the rest of it.
 
-        Early stopping with few trials would else leave nothing that was trained to the end.
+        Early stopping with few trials would else leave nothing that was trained to the end, and neither would more
+        steps for a study that has all its trials.
         """
         ledger = self.ledger
         fidelity = ledger.problem.fidelity
-        if fidelity is None or ledger.counts.get("completed", 0):
+        if fidelity is None or (ledger.counts.get("completed", 0) and fidelity == self._problem.fidelity):
             return []
-        paused = [
-            (ledger.problem.losses(t.metrics), -t.step, t) for t in ledger.trials if t.status == "paused"
-        ]
-        ranked = [(step, losses, t.id) for losses, step, t in paused if losses is not None]
-        if not ranked:
+        done = [t for t in ledger.trials if t.status == "completed"]
+        tried = any(t.start.by == "finish" and t.start.until == fidelity.high for t in ledger.trials)
+        if tried or any(t.step >= fidelity.high for t in done):
             return []
-        trial = ledger.trials[min(ranked)[2]]
-        why = {"reason": "no trial was trained to the end"}
-        return [Resumed(trial.id, trial.restart, fidelity.high, ledger.cursor, "finish", why)]
+        able = [t for t in ledger.trials if t.status == "paused"] + done
+        known = [(-t.step, losses, t.id) for t in able if (losses := ledger.problem.losses(t.metrics))]
+        if not known:
+            return []
+        trial = ledger.trials[min(known)[2]]
+        why: dict[str, Any] = {"reason": "no trial was trained to the end"}
+        if trial.status == "paused":
+            return [Resumed(trial.id, trial.restart, fidelity.high, ledger.cursor, "finish", why)]
+        parent, why = (trial.id, trial.step), {**why, "continues": trial.id}
+        number = len(ledger.trials)
+        return [Started(number, trial.config, fidelity.high, parent, ledger.cursor, "finish", 0, why)]
 
     def _retry(self, slots: int, expired: Sequence[Lease]) -> tuple[list[Event], bool]:
         """Takes back trials whose attempt fell silent, and gives out the oldest interrupted one."""
