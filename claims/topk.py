@@ -125,7 +125,7 @@ def good(found: dict[str, dict[str, float]]) -> bool:
 def run(quick: bool) -> Result:
     """Checks the claim."""
     baseline = "200 full trainings of random configurations; Hyperband with as many epochs"
-    seeds = seeds_for(quick, 5)[: 3 if quick else None]
+    seeds = seeds_for(quick, 10)[: 3 if quick else None]
     try:
         curves, lcbench = curve_tasks(quick), lcbench_tasks(quick)
     except (ConfigError, MissingExtra) as error:
