@@ -16,6 +16,17 @@ SCHEDULERS: tuple[Method, ...] = (
         wraps="tpe",
     ),
     Method(
+        "mo_asha",
+        "tunewright.schedulers.asha:Asha",
+        "scheduler",
+        "multi-objective",
+        "Schmucker et al. 2021, arXiv:2106.12639",
+        "Promotes, as asha, the trials of every rung that together cover the front best (an epsilon-net).",
+        "With several objectives, steps and checkpoints, when the front should be covered evenly.",
+        wraps="tpe",
+        preset=(("ranking", "epsilon_net"),),
+    ),
+    Method(
         "pasha",
         "tunewright.schedulers.pasha:Pasha",
         "scheduler",
