@@ -37,6 +37,7 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Check": {
         "doctor": ("checking", "Check the store, its studies, checkpoints and the installation."),
         "replay": ("checking", "Take every decision of a study again and compare."),
+        "checkpoints": ("keeping", "List the checkpoints of a study and who needs them; remove the others."),
         "methods": ("looking", "List the methods, with their papers and when to use them."),
         "explain": ("looking", "Explain an error code."),
     },

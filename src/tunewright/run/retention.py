@@ -97,7 +97,7 @@ class Retention:
 
     def _shrink(self, quota: int) -> None:
         """Gives up checkpoints of completed trials, the worst first, until the rest fits."""
-        sizes = dict(self._files())
+        sizes = dict(self.files())
         total = sum(sizes.values())
         if total <= quota:
             return
@@ -117,7 +117,7 @@ class Retention:
                 total,
             )
 
-    def _files(self) -> list[tuple[str, int]]:
+    def files(self) -> list[tuple[str, int]]:
         """Names and sizes in bytes of all checkpoint files."""
         found = []
         with (
@@ -142,7 +142,7 @@ class Retention:
         held = self.session.sync().held
         folder = Path(self.session.store.blobs(self.session.info.id))
         number = freed = 0
-        for name, size in self._files():
+        for name, size in self.files():
             path = folder / name
             with contextlib.suppress(OSError):
                 if name not in held and time.time() - path.stat().st_mtime >= age:
