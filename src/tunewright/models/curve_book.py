@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunewright.core.algorithm import Resume, Start
-from tunewright.core.events import Ended, Event, Extended, Reported, Resumed, Started
+from tunewright.core.events import Ended, Event, Extended, Paused, Reported, Resumed, Started
 from tunewright.core.history import COMPLETED, PAUSED, History
 from tunewright.core.problem import Problem
 from tunewright.models.curve_tokens import LAST, PARTS, PICKS, RECENT, SHARES
@@ -115,6 +115,9 @@ class CurveBook:
             self._end(event)
         elif isinstance(event, Extended):
             self.lengths.add(event.before)
+        elif isinstance(event, Paused):
+            curve = self.curves[event.trial]
+            curve.step = max(curve.step, event.step)
         elif isinstance(event, Resumed):
             self.curves[event.trial].until = event.until or self.high
 
