@@ -100,7 +100,7 @@ def replay(store: Store, study: int, problem: Problem, build: Build, *, block: i
         after = records[-1].seq
     if pending:
         verified += _verify(pending, minds, news, positions, counts, build, problem)
-    return Replay(after, ledger.decisions, verified, skipped)
+    return Replay(after, verified + skipped, verified, skipped)
 
 
 def _continues(pending: list[Record], event: Event) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -109,3 +111,37 @@ def test_failing_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(StoreUnavailable, match="No space left"):
         blobs.put_file(folder, "m", source)
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("clones", [False, True])
+def test_files_share_their_blocks_where_the_file_system_can(
+    clones: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied: list[bool] = []
+
+    def ioctl(written: int, request: int, read: int) -> int:
+        assert request == 0x40049409
+        if not clones:
+            raise OSError(95, "Operation not supported")
+        return os.write(written, os.read(read, 100))
+
+    def copy(*args: Any) -> None:
+        copied.append(True)
+        true(*args)
+
+    true = shutil.copyfileobj
+    monkeypatch.setattr("fcntl.ioctl", ioctl)
+    monkeypatch.setattr("tunewright.store.blobs.shutil.copyfileobj", copy)
+    source = tmp_path / "model.pt"
+    source.write_bytes(b"weights")
+    name = blobs.put_file(tmp_path, "m", source)
+    assert blobs.get(tmp_path, name) == b"weights"
+    assert copied == [] if clones else [True]
+
+
+def test_on_this_file_system_a_file_comes_out_as_it_went_in(tmp_path: Path) -> None:
+    source = tmp_path / "model.pt"
+    source.write_bytes(os.urandom(3_000_001))
+    name = blobs.put_file(tmp_path, "m", source)
+    source.write_bytes(b"trained on")
+    assert len(blobs.get(tmp_path, name)) == 3_000_001
