@@ -145,8 +145,8 @@ class CheckpointError(RunError):
 
     code = "TW053"
 
-    def __init__(self, message: str, blob: str = "") -> None:
-        super().__init__(message)
+    def __init__(self, *args: object, blob: str = "") -> None:
+        super().__init__(*args)
         self.blob = blob
 
 

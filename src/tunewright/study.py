@@ -110,8 +110,7 @@ class Study:
                 existing study, or to declare parameters while trials run.
             minimize: Metric or metrics to make small; ``"loss"`` when neither this nor ``maximize`` is given.
             maximize: Metric or metrics to make large.
-            steps: Steps of a full training, or ``(fewest, full)``, when trials report by step. More than an existing
-                study has make its trainings longer; what was trained is kept.
+            steps: Steps of a full training, or ``(fewest, full)``, when trials report by step; more make trainings longer.
             limits: Largest acceptable value of other metrics.
             method: ``"auto"``, a name such as ``"tpe"`` or ``"hyperband(tpe)"``, or an algorithm of your own.
             options: Hyper-hyperparameters of the method.

@@ -112,7 +112,7 @@ def where(folder: str | os.PathLike[str], name: str) -> Path:
         )
     path = Path(folder) / name
     if path.is_symlink():
-        raise CheckpointError(f"A checkpoint must be a plain file; {name} is a link. Remove it.", name)
+        raise CheckpointError(f"A checkpoint must be a plain file; {name} is a link. Remove it.", blob=name)
     return path
 
 
