@@ -7,7 +7,7 @@ use when* the agent can only learn from its own newest experience, or settings a
 arXiv:2009.01555, Algorithm 1: evaluate, select by tournament with elitism, mutate, train; every step anybody takes goes to
 one replay buffer. Kinds of mutation and the sizes of tournaments and steps are those of section 4 and its appendix.
 
-*Differs*: networks grow by function-preserving morphisms (``control.morphism``), and their targets with them, where the
+*Differs*: the first steps may be played at random, as learners alone do. Networks grow by function-preserving morphisms (``control.morphism``), and their targets with them, where the
 paper draws the new weights at random and begins with new targets; optimizers begin anew only where networks grow. Noise
 is in proportion to each weight. The critics of an agent have the size of its actor.
 
@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal, Protocol, Self
 
 import numpy as np
@@ -27,7 +28,7 @@ from numpy.typing import NDArray
 from tunewright.control.buffer import Replay
 from tunewright.control.genes import Genes
 from tunewright.control.morphism import ACTIVATIONS, Perceptron, deepen, widen
-from tunewright.control.worlds import Transitions, World, play
+from tunewright.control.worlds import Policy, Transitions, World, play
 from tunewright.errors import ConfigError, missing_extra
 
 try:
@@ -46,20 +47,45 @@ _RATES = (1e-5, 1e-2)
 
 
 class Agent(Protocol):
-    """What evolves: an off-policy learner."""
+    """What evolves: an off-policy learner.
+
+    Attributes:
+        genes: Its architecture and learning rates.
+        updates: How often it learnt.
+    """
 
     genes: Genes
     updates: int
 
     @property
-    def networks(self) -> list[Perceptron]: ...
+    def networks(self) -> list[Perceptron]:
+        """All networks that learn; the policy comes first."""
+        ...
+
     @property
-    def followers(self) -> list[Perceptron]: ...
-    def begin_optimizers(self) -> None: ...
-    def take_rates(self) -> None: ...
-    def act(self, seen: NDArray[np.float64], rng: np.random.Generator | None = None) -> Any: ...
-    def learn(self, batch: Transitions, rng: np.random.Generator) -> None: ...
-    def copy(self) -> Self: ...
+    def followers(self) -> list[Perceptron]:
+        """The target of each of them."""
+        ...
+
+    def begin_optimizers(self) -> None:
+        """Forgets what optimizers know, after networks got other parameters."""
+        ...
+
+    def take_rates(self) -> None:
+        """Goes on with the learning rates of the genes."""
+        ...
+
+    def act(self, seen: NDArray[np.float64], rng: np.random.Generator | None = None) -> Any:
+        """Actions for observations ``(n, o)``; with a generator, noise of exploration is added."""
+        ...
+
+    def learn(self, batch: Transitions, rng: np.random.Generator) -> None:
+        """One update from a batch."""
+        ...
+
+    def copy(self) -> Self:
+        """An agent of its own that is the same."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +96,7 @@ class Searl:
         size: Members.
         least: Steps that each member plays per generation, in whole episodes, at least one.
         ratio: Updates of each member per step that the population played in a generation.
+        warm: Steps that the population plays at random first, together.
         batch: Transitions per update.
         capacity: Transitions that a buffer keeps.
         share: Whether members share one buffer; else each has its own, which its copies begin with.
@@ -82,6 +109,7 @@ class Searl:
     size: int = 10
     least: int = 200
     ratio: float = 0.5
+    warm: int = 0
     batch: int = 100
     capacity: int = 1_000_000
     share: bool = True
@@ -167,7 +195,7 @@ def search(
         while True:
             before = played
             for member in members:
-                played += _evaluate(member, world, settings, rng)
+                played += _evaluate(member, world, settings, rng, played < settings.warm)
             number += 1
             best = max(members, key=lambda m: m.fitness)
             if watch is not None:
@@ -185,16 +213,26 @@ def search(
             updates += count * len(members)
 
 
-def _evaluate(member: Member, world: World, settings: Searl, rng: np.random.Generator) -> int:
+def _evaluate(
+    member: Member, world: World, settings: Searl, rng: np.random.Generator, blind: bool = False
+) -> int:
     """Plays episodes, remembers them, and returns how many steps they had."""
+    policy: Policy = partial(_at_random, world, rng) if blind else partial(member.agent.act, rng=rng)
     steps, returns = 0, []
     while steps < settings.least:
-        happened, sums = play(world, lambda seen: member.agent.act(seen, rng), 1, rng)
+        happened, sums = play(world, policy, 1, rng)
         member.replay.add(happened)
         steps += len(happened.rewards)
         returns.append(float(sums[0]))
     member.fitness = float(np.mean(returns))
     return steps
+
+
+def _at_random(world: World, rng: np.random.Generator, seen: NDArray[np.float64]) -> NDArray[Any]:
+    """Actions drawn evenly."""
+    if world.bound:
+        return rng.uniform(-world.bound, world.bound, (len(seen), world.actions))
+    return rng.integers(world.actions, size=len(seen))
 
 
 def selected(members: list[Member], settings: Searl, rng: np.random.Generator) -> list[Member]:

@@ -19,23 +19,27 @@ Policy = Callable[[Floats], NDArray[np.float64] | NDArray[np.int64]]
 
 
 class World(Protocol):
-    """A control problem.
-
-    Attributes:
-        observations: Length of an observation.
-        actions: Length of an action, or number of discrete ones.
-        bound: Largest size of a real action; 0 where they are discrete.
-        limit: Steps after which an episode is cut off.
-    """
+    """A control problem."""
 
     @property
-    def observations(self) -> int: ...
+    def observations(self) -> int:
+        """Length of an observation."""
+        ...
+
     @property
-    def actions(self) -> int: ...
+    def actions(self) -> int:
+        """Length of an action, or number of discrete ones."""
+        ...
+
     @property
-    def bound(self) -> float: ...
+    def bound(self) -> float:
+        """Largest size of a real action; 0 where they are discrete."""
+        ...
+
     @property
-    def limit(self) -> int: ...
+    def limit(self) -> int:
+        """Steps after which an episode is cut off."""
+        ...
 
     def reset(self, rng: np.random.Generator, n: int) -> Floats:
         """States at the beginning of ``n`` episodes, shape ``(n, s)``."""
