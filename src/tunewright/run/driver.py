@@ -208,6 +208,7 @@ class Driver:
             seed=seed_of(problem.seed, trial.id, trial.start.why),
             attempt=trial.attempts,
             teacher=self._teacher(trial),
+            flush=session.store.flushes,
         )
         self._flights[trial.id] = _Flight(segment, time.monotonic())
         self._heart.hold(trial.id, trial.token)

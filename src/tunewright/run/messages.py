@@ -27,6 +27,7 @@ class Segment(msgspec.Struct, frozen=True, tag_field="kind", tag="segment", omit
         seed: Seed for the training's own randomness; the same for every attempt of the trial.
         attempt: 1, and one more for every time its worker was lost.
         teacher: Name of the checkpoint of the trial that is to teach this one, or None.
+        flush: Whether checkpoints are to survive a power cut.
     """
 
     trial: int
@@ -41,6 +42,7 @@ class Segment(msgspec.Struct, frozen=True, tag_field="kind", tag="segment", omit
     seed: int = 0
     attempt: int = 1
     teacher: str | None = None
+    flush: bool = False
 
 
 class Report(msgspec.Struct, frozen=True, tag_field="kind", tag="report", omit_defaults=True):

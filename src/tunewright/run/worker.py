@@ -85,7 +85,9 @@ class Checkpoints:
     def save_bytes(self, data: bytes) -> None:
         """Saves bytes in a format of your own."""
         segment = self._attempt._segment
-        self._keep(blobs.put(segment.blobs, f"t{segment.trial}-s{self._attempt._at}", data))
+        self._keep(
+            blobs.put(segment.blobs, f"t{segment.trial}-s{self._attempt._at}", data, flush=segment.flush)
+        )
 
     def load_bytes(self) -> bytes | None:
         """The bytes that were saved, or None."""
@@ -94,7 +96,9 @@ class Checkpoints:
     def save_file(self, path: str | os.PathLike[str]) -> None:
         """Saves a copy of a file."""
         segment = self._attempt._segment
-        self._keep(blobs.put_file(segment.blobs, f"t{segment.trial}-s{self._attempt._at}", path))
+        self._keep(
+            blobs.put_file(segment.blobs, f"t{segment.trial}-s{self._attempt._at}", path, flush=segment.flush)
+        )
 
     def load_file(self) -> Path | None:
         """Path of the file that was saved, to be read only, or None."""

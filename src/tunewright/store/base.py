@@ -85,10 +85,12 @@ class Store(Protocol):
     Attributes:
         url: Names the place; ``open_store(url)`` opens it again from another process if it is durable.
         durable: Whether the log outlives the process.
+        flushes: Whether what was appended survives a power cut, too.
     """
 
     url: str
     durable: bool
+    flushes: bool
 
     def create(self, name: str, spec: dict[str, Any], *, exist_ok: bool = False) -> StudyInfo:
         """Makes a study, or with ``exist_ok`` returns the one that is there.

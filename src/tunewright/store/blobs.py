@@ -18,13 +18,14 @@ _CLONE = 0x40049409  # FICLONE of linux/fs.h; unknown elsewhere, and refused by 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}\.[0-9a-f]{16}")
 
 
-def put(folder: str | os.PathLike[str], name_stem: str, data: bytes) -> str:
+def put(folder: str | os.PathLike[str], name_stem: str, data: bytes, *, flush: bool = True) -> str:
     """Writes a blob and returns its name, ``stem.digest``; the same content gets the same name.
 
     Args:
         folder: The study's folder, from ``Store.blobs``.
         name_stem: What it is; characters other than letters, digits and ``._-`` are replaced.
         data: The content.
+        flush: Whether it is to survive a power cut, not only the death of this process; takes several milliseconds.
 
     Raises:
         StoreUnavailable: If it cannot be written; nothing is left behind.
@@ -34,16 +35,17 @@ def put(folder: str | os.PathLike[str], name_stem: str, data: bytes) -> str:
     try:
         with temporary.open("xb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        _settle(temporary, Path(folder) / name)
+            _flush(file, flush)
+        _settle(temporary, Path(folder) / name, flush)
     except OSError as error:
         _discard(temporary)
         raise _unwritable(folder, error) from error
     return name
 
 
-def put_file(folder: str | os.PathLike[str], name_stem: str, source: str | os.PathLike[str]) -> str:
+def put_file(
+    folder: str | os.PathLike[str], name_stem: str, source: str | os.PathLike[str], *, flush: bool = True
+) -> str:
     """Copies a file in as a blob; see ``put``. Takes no room and no time on file systems that copy on write.
 
     Raises:
@@ -58,10 +60,9 @@ def put_file(folder: str | os.PathLike[str], name_stem: str, source: str | os.Pa
     try:
         with Path(source).open("rb") as read, temporary.open("xb") as written:
             _copy(read, written)
-            written.flush()
-            os.fsync(written.fileno())
+            _flush(written, flush)
         name = f"{_stem(name_stem)}.{_digest(temporary)}"
-        _settle(temporary, Path(folder) / name)
+        _settle(temporary, Path(folder) / name, flush)
     except OSError as error:
         _discard(temporary)
         raise _unwritable(folder, error) from error
@@ -141,9 +142,17 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:_DIGITS]
 
 
-def _settle(temporary: Path, final: Path) -> None:
-    """The rename is durable only once the folder is on disk too."""
+def _flush(file: BinaryIO, flush: bool) -> None:
+    file.flush()
+    if flush:
+        os.fsync(file.fileno())
+
+
+def _settle(temporary: Path, final: Path, flush: bool) -> None:
+    """The rename survives a power cut only once the folder is on disk too."""
     temporary.replace(final)
+    if not flush:
+        return
     with contextlib.suppress(PermissionError):
         fd = os.open(final.parent, os.O_RDONLY)
         try:

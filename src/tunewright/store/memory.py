@@ -73,6 +73,7 @@ class MemoryStore:
     def __init__(self, *, expiring: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
         self.url = "memory"
         self.durable = False
+        self.flushes = False
         self._expiring = expiring
         self._clock = clock
         self._made = 0

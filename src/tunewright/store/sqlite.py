@@ -103,6 +103,7 @@ class SqliteStore:
         self.path = os.path.realpath(path)
         self.url = f"sqlite:///{quote(self.path)}" + ("?durability=full" if durability == "full" else "")
         self.durable = True
+        self.flushes = durability == "full"
         self._deadline = deadline
         self._clock = clock
         self._pulse = clocks.Pulse()

@@ -145,3 +145,40 @@ def test_on_this_file_system_a_file_comes_out_as_it_went_in(tmp_path: Path) -> N
     name = blobs.put_file(tmp_path, "m", source)
     source.write_bytes(b"trained on")
     assert len(blobs.get(tmp_path, name)) == 3_000_001
+
+
+@pytest.mark.parametrize(
+    ("where", "flushes"), [("s.db", 0), ("sqlite:///s.db?durability=full", 4), ("memory", 0)]
+)
+def test_checkpoints_are_flushed_to_the_disk_where_the_log_is(
+    where: str, flushes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tunewright as tw
+
+    counted: list[int] = []
+    true = os.fsync
+
+    def count(fd: int) -> None:
+        counted.append(fd)
+        true(fd)
+
+    monkeypatch.chdir(tmp_path)
+    source = tmp_path / "model.pt"
+    source.write_bytes(b"weights")
+
+    def train(trial: tw.Attempt) -> float:
+        trial.checkpoint.save(step=1)
+        trial.checkpoint.save_file(source)
+        return 1.0
+
+    with tw.Study.open("s", {"x": tw.Float(0, 1)}, method="random", storage=where) as study:
+        monkeypatch.setattr("tunewright.store.blobs.os", Namespace(os, fsync=count))
+        study.run(train, trials=1, progress="none")
+    assert len(counted) == flushes, "a file and its folder, twice"
+
+
+class Namespace:
+    """A module with some names replaced."""
+
+    def __init__(self, module: Any, **replaced: Any) -> None:
+        self.__dict__.update(vars(module), **replaced)
