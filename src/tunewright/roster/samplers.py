@@ -173,8 +173,8 @@ SAMPLERS: tuple[Method, ...] = (
         "sampler",
         "multi-fidelity",
         "Klein et al. 2020, arXiv:2003.10865",
-        "Expected improvement by one Gaussian process over configuration and length of training.",
-        "Inside a scheduler, when training is dear; alone it is close to bayes.",
+        "Proposes what one Gaussian process over configuration and length of training expects most of.",
+        "Inside a scheduler such as asha or hypertune, when training is dear.",
     ),
     Method(
         "mcts",
