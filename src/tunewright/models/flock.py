@@ -275,11 +275,15 @@ class Flock:
 
     def _order(self, generation: int) -> list[int]:
         """Members of a generation with a result, best first."""
-        trials = [t for t, m in self.members.items() if m.result is not None and m.generation == generation]
-        if not trials:
-            return []
-        table = np.array([self.members[t].result for t in trials], dtype=np.float64)
-        return [trials[i] for i in best_first(table[:, 1:], table[:, 0])]
+        found = [
+            (m.result, t)
+            for t, m in self.members.items()
+            if m.result is not None and m.generation == generation
+        ]
+        if self.problem.m == 1:
+            return [t for _, t in sorted(found)]
+        table = np.array([r for r, _ in found], dtype=np.float64).reshape(len(found), -1)
+        return [found[i][1] for i in best_first(table[:, 1:], table[:, 0])] if found else []
 
     def _edge(self, n: int, share: float) -> int:
         """How many of ``n`` are at either end: the share, at least one, at most half."""
