@@ -40,7 +40,7 @@ _STEPS, _FADE = 80, 0.1
 _SLOW, _RATES = 5e-4, (0.05, 0.1)
 _LEAK = 0.01
 _FAR = 4.0
-_NOISE, _SPREAD = -2.0, 1.5
+_USUAL, _NOISE, _SPREAD = 1.0, -2.0, 1.5
 _LOG_BOUND = 8.0
 
 
@@ -125,8 +125,9 @@ def fit(
     spread = np.sqrt((np.where(known, x - middle, 0.0) ** 2).sum(axis=0) / counts)
     width = np.where(spread > 1e-9 * (1.0 + np.abs(middle)), spread, 1.0)
     inputs, target = _standardised(x, middle, width), y - y.mean()
-    p = x.shape[1]
-    usual = np.full(p, -0.5 * np.log(p)) - (0.0 if doubt is None else doubt)
+    doubted = np.zeros(x.shape[1]) if doubt is None else doubt
+    # The usual distance between two rows does not grow with the number of inputs.
+    usual = _USUAL - doubted - 0.5 * np.log(np.exp(-2.0 * doubted).sum())
     values = _initial(usual, seed)
     first, second = [np.zeros_like(v) for v in values], [np.zeros_like(v) for v in values]
     rates = (_SLOW, _SLOW, _SLOW, _SLOW, *_RATES)

@@ -9,7 +9,7 @@ and curve; Mehta et al. 2024 (FMS, arXiv:2406.18630), section 3: the same with a
 *Differs*: the process is of the change since the last report in units of the usual change, and for first results of the
 difference from the usual one, since most of what the next loss will be is the last one; losses are warped; of a curve
 the last loss, its last change and its lowest loss are seen, instead of a learned convolution; reported features, being many,
-are doubted by two log units of scale; what was learned is used until there are a seventh more results; of more than 150 the
+are doubted by one and a half log units of scale; what was learned is used until there are a quarter more results; of more than 150 the
 better half and an even share of the others are learned from, and the last 100 are added. Configurations of more than 256
 coordinates are projected at random.
 
@@ -38,12 +38,14 @@ Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 _LEARN, _RECENT = 150, 100
-_DENSE, _GROWTH = 8, 1.15
-_DOUBT = 2.0
+_DENSE, _GROWTH = 8, 1.25
+_DOUBT = 1.5
 _WIDEST = 256
 _FEATURES = 64
 _ROWS = 16
 _LAST, _BEFORE, _LOWEST, _STEP = range(4)
+# A trial that was lost or killed says nothing about its configuration.
+_FAILURES = ("failed", "invalid", "out_of_memory", "timed_out")
 
 
 @dataclass(slots=True)
@@ -83,7 +85,8 @@ class Examples:
 
     Attributes:
         book: The curves.
-        unit: Steps between two reports that count.
+        unit: Fewest steps of a segment.
+        growth: A segment lasts at least this share of the steps already done.
         prefix: Beginning of the names of reported features; empty for none.
         n: Number of examples.
         trials: Shape ``(rows,)``.
@@ -100,6 +103,7 @@ class Examples:
 
     book: CurveBook
     unit: int
+    growth: float
     prefix: str
     n: int = 0
     trials: Ints = field(default_factory=lambda: np.zeros(_ROWS, dtype=np.int64))
@@ -114,10 +118,10 @@ class Examples:
     memo: dict[tuple[int, int], _Learned] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
-    def of(cls, problem: Problem, unit: int, prefix: str) -> Examples:
+    def of(cls, problem: Problem, unit: int, growth: float, prefix: str) -> Examples:
         """No examples yet; the problem has a fidelity and one objective."""
         book = CurveBook.of(problem)
-        return cls(book, unit, prefix, lowest=np.full(book.high + 1, np.inf))
+        return cls(book, unit, growth, prefix, lowest=np.full(book.high + 1, np.inf))
 
     def apply(self, event: Event) -> None:
         """Takes in one event."""
@@ -125,7 +129,7 @@ class Examples:
         if isinstance(event, Reported):
             self._hear(event.trial, event.metrics)
         elif isinstance(event, Ended):
-            self._hear(event.trial, event.metrics or {}, event.outcome not in ("completed", "stopped"))
+            self._hear(event.trial, event.metrics or {}, event.outcome in _FAILURES)
         elif isinstance(event, Started):
             inherited = event.parent is not None and event.parent[1] > 0
             self.known.append(self.known[event.parent[0]] if event.parent and inherited else Known())
@@ -137,11 +141,8 @@ class Examples:
         step = min(curve.steps[-1] if curve.steps else 0, self.book.high)
         if failed:
             step = min(max(step, known.step + 1), self.book.high)
-        if (
-            not curve.steps
-            or step <= known.step
-            or (step - known.step < self.unit and step < curve.until and not failed)
-        ):
+        due = failed or step >= min(self.until(known.step), curve.until)
+        if not curve.steps or step <= known.step or not due:
             return
         loss = math.inf if failed else curve.losses[-1]
         self._add(trial, step, loss, known)
@@ -175,7 +176,7 @@ class Examples:
         """Where a segment that begins at ``step`` ends."""
         fidelity = self.book.history.problem.fidelity
         low = fidelity.low if fidelity is not None else 1
-        return min(self.book.high, max(low, step + self.unit))
+        return min(self.book.high, max(low, step + max(self.unit, int(self.growth * step))))
 
     def questions(self, trials: Ints, rows: Array) -> Questions:
         """The ends of the next segments of trials ``(r,)`` and of new configurations ``(q, d)``, in this order.
@@ -282,7 +283,7 @@ def forecaster(examples: Examples) -> Forecaster | None:
 
 
 def _size(n: int) -> int:
-    """How many of ``n`` examples the kernel is learned from: grows by a seventh at a time."""
+    """How many of ``n`` examples the kernel is learned from: grows by a quarter at a time."""
     size = min(n, _DENSE)
     while size >= _DENSE and (larger := math.ceil(size * _GROWTH)) <= n:
         size = larger

@@ -21,7 +21,7 @@ Example:
         from tunewright.models.weights import weight_features
 
         for epoch in trial.steps():
-            model.partial_fit(X, y, classes)
+            model.partial_fit(X, y, classes=classes)
             trial.report(epoch, loss=loss(model), **weight_features(model.coefs_, model.intercepts_))
 
     For PyTorch, ``tunewright.integrations.weights_torch.weight_features(module)``.
