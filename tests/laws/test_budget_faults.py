@@ -23,7 +23,14 @@ sys.path.insert(0, str(Path(__file__).parent))
 from simulator import Simulator
 from test_algorithms import same
 
-SCHEDULERS = [m.name for m in catalog.METHODS.values() if m.kind == "scheduler"]
+AROUND = [
+    "threshold(patience(asha(random)))",
+    "median(hyperband(random))",
+    "percentile(smoothie(random))",
+    "wilcoxon(halting(random))",
+    "patience(pbt(random))",
+]
+SCHEDULERS = [*(m.name for m in catalog.METHODS.values() if m.kind == "scheduler"), *AROUND]
 LINE = Space(x=Float(0, 1), y=Float(0, 1))
 HIGH = 9
 Report = tuple[dict[str, float], dict[str, str] | None]
@@ -31,7 +38,8 @@ Report = tuple[dict[str, float], dict[str, str] | None]
 
 def quick(name: str) -> Any:
     """A scheduler around random search, so that faults cost no model."""
-    return catalog.build(f"{name}(random)" if catalog.METHODS[name].wraps else name)
+    wraps = name in catalog.METHODS and catalog.METHODS[name].wraps
+    return catalog.build(f"{name}(random)" if wraps else name)
 
 
 def size_for(method: Any) -> int:
