@@ -14,7 +14,7 @@ from tunewright.core.events import Ended, Enqueued, Noted, Started
 from tunewright.core.problem import Problem
 from tunewright.core.trial import Ledger, Trial
 
-VERSION = 4
+VERSION = 5
 
 
 class _TrialRow(msgspec.Struct, array_like=True, gc=False):
@@ -26,6 +26,8 @@ class _TrialRow(msgspec.Struct, array_like=True, gc=False):
     until: int | None
     token: int
     attempts: int
+    losses: int
+    reach: int
     signal: str | None
     checkpoint: tuple[int, str] | None
     fresh: tuple[int, str] | None
@@ -78,8 +80,8 @@ def dump(ledger: Ledger) -> bytes:
 def _row(t: Trial) -> _TrialRow:
     stored = t.stored if isinstance(t.stored, msgspec.Raw) else msgspec.Raw(_encoder.encode(t.stored or []))
     return _TrialRow(
-        t.start, t.end, t.status, t.step, t.peak, t.until, t.token, t.attempts, t.signal, t.checkpoint, t.fresh,
-        t.at, t.ended_at, t.worker, t.amended, stored,
+        t.start, t.end, t.status, t.step, t.peak, t.until, t.token, t.attempts, t.losses, t.reach, t.signal,
+        t.checkpoint, t.fresh, t.at, t.ended_at, t.worker, t.amended, stored,
     )  # fmt: skip
 
 
@@ -116,6 +118,7 @@ def _trial(row: _TrialRow) -> Trial:
     trial = Trial(row.start, row.token, row.at, row.worker)
     trial.end, trial.status, trial.step, trial.peak = row.end, row.status, row.step, row.peak  # type: ignore[assignment]
     trial.until, trial.attempts, trial.signal = row.until, row.attempts, row.signal
+    trial.losses, trial.reach = row.losses, row.reach
     trial.checkpoint, trial.fresh = row.checkpoint, row.fresh
     trial.ended_at, trial.amended = row.ended_at, row.amended
     trial.stored = msgspec.Raw(row.stored) if len(row.stored) > 2 else None

@@ -68,6 +68,8 @@ class Trial(msgspec.Struct, gc=False, eq=False):
         until: Step at which its present segment ends; None for a training without steps.
         token: Position of the event that began its latest attempt.
         attempts: 1, and one more for every time its worker was lost.
+        losses: How often its worker was lost since a checkpoint went further than any before it.
+        reach: Steps in the furthest checkpoint that it ever had.
         signal: A verdict that its worker has not obeyed yet, or None.
         checkpoint: ``(step, name)`` of its newest checkpoint whose step was also measured, or None. A fork begins
             with that of the trial it was forked from. A trial that was stopped or failed has none.
@@ -87,6 +89,8 @@ class Trial(msgspec.Struct, gc=False, eq=False):
     peak: int = 0
     until: int | None = None
     attempts: int = 1
+    losses: int = 0
+    reach: int = 0
     signal: str | None = None
     checkpoint: tuple[int, str] | None = None
     fresh: tuple[int, str] | None = None
@@ -296,6 +300,8 @@ class Ledger:
         """Gives a trial other checkpoints, and counts who needs which."""
         before = {c[1] for c in (trial.checkpoint, trial.fresh) if c is not None}
         trial.checkpoint, trial.fresh = checkpoint, fresh
+        if checkpoint is not None and checkpoint[0] > trial.reach:
+            trial.reach, trial.losses = checkpoint[0], 0
         after = {c[1] for c in (checkpoint, fresh) if c is not None}
         for name in after - before:
             self.held[name] = self.held.get(name, 0) + 1
@@ -403,8 +409,10 @@ class Ledger:
         elif isinstance(event, Dropped):
             self._drop(self.trials[event.trial], event.checkpoint)
         elif isinstance(event, Interrupted):
-            self.trials[event.trial].attempts += event.cause == "lost"
-            self._move(self.trials[event.trial], "waiting")
+            trial = self.trials[event.trial]
+            trial.attempts += event.cause == "lost"
+            trial.losses += event.cause == "lost"
+            self._move(trial, "waiting")
         elif isinstance(event, Signalled):
             self.decisions += 1
             self.trials[event.trial].signal = event.verdict

@@ -59,7 +59,7 @@ class Policy:
 
     Args:
         lease: Seconds that an attempt may stay silent before its trial is given to somebody else.
-        max_attempts: How often a trial is begun before it counts as lost.
+        max_attempts: How often a trial is begun, without its checkpoints getting any further, before it counts as lost.
         max_running: Trials that may run at the same time over all processes; None for no limit.
         keep: Completed trials whose last checkpoint is kept, the best ones; None keeps those of all.
         quota: Bytes that checkpoints may take. Beyond it those of completed trials are given up, the worst first;
@@ -363,7 +363,7 @@ class Session:
         silent = [ledger.trials[x.trial] for x in expired]
         busy = False
         for trial in [*ledger.waiting.values(), *silent]:
-            lost = trial.attempts - (trial.status == "waiting")
+            lost = trial.losses + (trial.status != "waiting")
             if lost >= self.policy.max_attempts:
                 error = f"its worker was lost {lost} times"
                 events.append(Ended(trial.id, trial.token, "lost", error=error, step=trial.step))

@@ -160,6 +160,25 @@ def test_retries_draw_nothing() -> None:
     assert fold(*DONOR, Resumed(0, 3, 9, by="asha")).decisions == 2
 
 
+def lost(*saved: int) -> Ledger:
+    """A trial that saves at these steps, and is lost after each and once more."""
+    events: list[Event] = [Started(0, X, 9)]
+    for step in saved:
+        token = len(events)
+        events += [Reported(0, token, step, {"loss": 1.0}), Saved(0, token, step, name(0, step))]
+        events += [Interrupted(0, token, "lost"), Resumed(0, step, 9, by="retry")]
+    events.append(Interrupted(0, len(events), "lost"))
+    return fold(*events)
+
+
+def test_losses_count_from_the_furthest_checkpoint() -> None:
+    assert lost().trials[0].losses == 1
+    further = lost(2, 4, 6).trials[0]
+    assert (further.attempts, further.losses, further.reach) == (5, 2, 6)
+    stuck = lost(2, 2, 2).trials[0]
+    assert (stuck.attempts, stuck.losses, stuck.reach) == (5, 4, 2)
+
+
 def test_longer_trainings_change_the_problem_and_new_segments_only() -> None:
     events: list[Event] = [Started(0, X, None), Extended(27, 9), Started(1, X, None)]
     ledger = fold(*events)
@@ -177,6 +196,7 @@ def test_longer_trainings_change_the_problem_and_new_segments_only() -> None:
         [*DONOR, FORK, Dropped(1, name(0, 3), "damaged"), Ended(0, 4, "stopped", step=3)],
         [*COMPLETED, Extended(27, 9), Started(1, X, 27, (0, 9))],
         [Started(0, X, 9), Saved(0, 1, 2, name(0, 2))],
+        [*DONOR, Resumed(0, 3, 9), Interrupted(0, 5, "lost")],
     ],
 )
 def test_a_snapshot_keeps_all_of_it(events: list[Any]) -> None:
@@ -187,7 +207,7 @@ def test_a_snapshot_keeps_all_of_it(events: list[Any]) -> None:
         assert getattr(again, field) == getattr(ledger, field), field
     assert {k: n for k, n in ledger.counts.items() if n} == again.counts
     assert list(again.finals) == list(ledger.finals)
-    assert [(t.checkpoint, t.fresh, t.restart) for t in again.trials] == [
-        (t.checkpoint, t.fresh, t.restart) for t in ledger.trials
+    assert [(t.checkpoint, t.fresh, t.restart, t.losses, t.reach) for t in again.trials] == [
+        (t.checkpoint, t.fresh, t.restart, t.losses, t.reach) for t in ledger.trials
     ]
     assert dump(again) == dump(ledger)

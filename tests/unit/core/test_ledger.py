@@ -125,7 +125,7 @@ def test_a_snapshot_is_the_ledger_at_any_moment(cut: int) -> None:
 def test_a_damaged_or_foreign_snapshot_is_ignored() -> None:
     data = dump(fold(LIFE))
     assert load(PROBLEM, data[:-7]) is None
-    assert load(PROBLEM, data.replace(b'"version":4', b'"version":99')) is None
+    assert load(PROBLEM, data.replace(b'"version":5', b'"version":99')) is None
     assert load(Problem(Space(y=Float(0, 1))), data) is None
     assert load(PROBLEM, b"") is None
 
