@@ -188,7 +188,7 @@ def test_crossing_curves_end_in_full_trainings(name: str, workers: int) -> None:
 def test_a_thousand_workers_are_kept_busy(name: str) -> None:
     method = quick(name)
     # One that models every decision is asked by fewer, so that the test stays short.
-    workers = 20 if getattr(method, "deliberate", False) else 1000
+    workers = 5 if getattr(method, "deliberate", False) else 1000
     trace = simulate(method, CROSSING, workers=workers, trials=3 * workers, steps=3 * workers)
     assert sum(t.at == 0.0 for t in trace.ledger.trials) == workers
     # Steps take a second each: three times as many steps as workers take three seconds if nobody waits.

@@ -280,10 +280,10 @@ class Flock:
             for t, m in self.members.items()
             if m.result is not None and m.generation == generation
         ]
-        if self.problem.m == 1:
+        if self.problem.m == 1 or not found:
             return [t for _, t in sorted(found)]
-        table = np.array([r for r, _ in found], dtype=np.float64).reshape(len(found), -1)
-        return [found[i][1] for i in best_first(table[:, 1:], table[:, 0])] if found else []
+        table = np.array([r for r, _ in found], dtype=np.float64)
+        return [found[i][1] for i in best_first(table[:, 1:], table[:, 0])]
 
     def _edge(self, n: int, share: float) -> int:
         """How many of ``n`` are at either end: the share, at least one, at most half."""

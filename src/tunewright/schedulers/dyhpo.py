@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunewright.core.algorithm import Action, Algorithm, Resume, Start
-from tunewright.core.events import Ended, Event, Reported, Started
+from tunewright.core.events import Ended, Event, Paused, Reported, Started
 from tunewright.core.history import PAUSED
 from tunewright.core.panel import Panel
 from tunewright.core.problem import Problem
@@ -133,8 +133,8 @@ class Dyhpo:
             state.staged.apply(event)
             if isinstance(event, Started):
                 state.steps[event.trial] = event.parent[1] if event.parent is not None else 0
-            elif isinstance(event, Reported) and event.trial in state.steps:
-                state.steps[event.trial] = event.step
+            elif isinstance(event, Reported | Paused) and event.trial in state.steps:
+                state.steps[event.trial] = max(state.steps[event.trial], event.step)
                 if event.bad and name in event.bad:
                     state.lost.add(event.trial)
             elif isinstance(event, Ended):
