@@ -135,7 +135,7 @@ class Dyhpo:
                 state.steps[event.trial] = event.parent[1] if event.parent is not None else 0
             elif isinstance(event, Reported | Paused) and event.trial in state.steps:
                 state.steps[event.trial] = max(state.steps[event.trial], event.step)
-                if event.bad and name in event.bad:
+                if isinstance(event, Reported) and event.bad and name in event.bad:
                     state.lost.add(event.trial)
             elif isinstance(event, Ended):
                 state.steps.pop(event.trial, None)
