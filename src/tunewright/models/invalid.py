@@ -20,7 +20,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from tunewright.core.history import COMPLETED, FAILED, History
+from tunewright.core.history import COMPLETED, FAILED, PAUSED, History
 from tunewright.models import gp as model
 from tunewright.models.metric import MAX_ROWS, best_and_newest, feasibility, unwarped
 from tunewright.models.refit import Memo, hyper_of
@@ -60,7 +60,9 @@ def _validity(
     memo: Memo, columns: model.Columns, history: History, awaited: FloatArray
 ) -> LogValidity | None:
     """By a process of labels; None while nothing failed."""
-    over = (history.status >= COMPLETED) & ~np.isnan(history.codes).all(axis=1)
+    # A paused trial that has a loss was valid so far; under halving most trials stay paused.
+    judged = (history.status >= COMPLETED) | ((history.status == PAUSED) & history.usable)
+    over = judged & ~np.isnan(history.codes).all(axis=1)
     failed = history.status[over] >= FAILED
     if not failed.any():
         return None

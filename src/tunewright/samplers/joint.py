@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from tunewright.core.algorithm import Action, Start
 from tunewright.core.events import Event
-from tunewright.core.history import RUNNING
+from tunewright.core.history import RUNNING, History
 from tunewright.core.novelty import first_new
 from tunewright.core.problem import Problem
 from tunewright.core.rungs import checked_eta
@@ -178,14 +178,9 @@ class Joint:
             state.hyper[key] = model.learn(columns, rows, self.kernel)
         return state.hyper[key]
 
-    def _terms(self, state: JointState, view: _View, awaited: FloatArray) -> list[Value]:
-        history = state.staged.history
-        out: list[Value] = []
+    def _belief(self, history: History) -> Value | None:
         prior, weight = log_belief(history.problem.space), self.belief / history.n
-        if prior is not None:
-            out.append(lambda rows: weight * prior(rows))
-        valid = log_validity(state.memos, view.columns, history, awaited)
-        return out if valid is None else [*out, valid]
+        return None if prior is None else lambda rows: weight * prior(rows)
 
     def _level(self, staged: Staged, counts: IntArray) -> int:
         if self.level == "full":
@@ -205,11 +200,15 @@ class Joint:
         candidates = space.sample(rng, self.candidates)
         running = np.flatnonzero(history.status == RUNNING)[-_AWAITED:]
         coming = np.concatenate((history.codes[running], fresh))
-        terms = self._terms(state, view, coming)
+        belief = self._belief(history)
+        valid = log_validity(state.memos, view.columns, history, coming)
         if self.acquisition == "mean":
             means, _ = model.at_level(joint, level).predict(candidates)
-            score = sum((term(candidates) for term in terms), -means)
-            chosen = int(np.argmax(score))
+            if valid is not None:
+                # A trial that fails is expected to be as bad as the worst.
+                worst = float(view.rows.y.max())
+                means = worst + np.exp(valid(candidates)) * (np.minimum(means, worst) - worst)
+            chosen = int(np.argmin(means if belief is None else means - belief(candidates)))
             return candidates[chosen], float(means[chosen])
         means, _ = model.predict_trials(joint, level)
         at = np.concatenate((staged.reached[running], np.zeros(len(fresh), dtype=np.int64)))
@@ -224,7 +223,7 @@ class Joint:
             history.codes[order],
             lambda codes: space.repair(codes, rng),
             rng,
-            terms=terms,
+            terms=[term for term in (belief, valid) if term is not None],
             local=_LOCAL,
         )
 
