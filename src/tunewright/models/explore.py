@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from tunewright.core.columns import Entry
 from tunewright.core.domains import Float, Int, Order
 from tunewright.core.space import Space
-from tunewright.errors import ConfigError
+from tunewright.errors import ConfigError, SpaceError
 
 FloatArray = NDArray[np.float64]
 
@@ -66,6 +66,14 @@ def explored(
             break
     row: FloatArray = space.repair(out[None, :], rng)[0]
     return row
+
+
+def kept(space: Space, config: Mapping[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+    """The same configuration, or where the space has changed and does not allow it, one near it."""
+    try:
+        return space.check(config)
+    except SpaceError:
+        return space.decode(explored(space, config, rng, factors=(1.0, 1.0), resample=0.0))
 
 
 def settled(space: Space, fixed: Collection[str] = ()) -> frozenset[int]:

@@ -13,11 +13,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+from tunewright.core.algorithm import Resume, Start, Stop
 from tunewright.core.events import (
     Amended,
     Edited,
     Ended,
     Event,
+    Extended,
     Paused,
     Reported,
     Resumed,
@@ -25,6 +27,7 @@ from tunewright.core.events import (
     Started,
 )
 from tunewright.core.problem import Fidelity, Problem
+from tunewright.models.explore import kept
 from tunewright.numerics.ranking import best_first
 
 Selection = Literal["truncation", "tournament"]
@@ -35,7 +38,7 @@ _LOSSES = 2
 
 @dataclass(slots=True)
 class Member:
-    """A trial that is not over.
+    """A trial that is not over, or may go on since trainings were made longer.
 
     Attributes:
         config: Its parameters.
@@ -48,6 +51,7 @@ class Member:
         resting: Whether it is paused.
         lost: Copies of it that failed before their first rest, since it rested last.
         generation: Members are compared with, and copied from, their own.
+        over: Whether it was trained to what was the end then; only a fork of it can go on.
     """
 
     config: dict[str, Any]
@@ -60,6 +64,7 @@ class Member:
     resting: bool = False
     lost: int = 0
     generation: int = 0
+    over: bool = False
 
     @property
     def sound(self) -> bool:
@@ -72,7 +77,8 @@ class Move:
     """What to do with one free worker.
 
     Attributes:
-        kind: ``resume`` a member, ``fork`` a donor, or begin a ``new`` one.
+        kind: ``resume`` a member, ``continue`` one that is over by a fork that is the same, ``fork`` a donor, or begin a
+            ``new`` one.
         trial: The member that goes on, or whose place the copy takes; None for a place that is empty.
         donor: The member that is copied.
         until: Step at which the segment ends.
@@ -80,7 +86,7 @@ class Move:
         of: How many were compared.
     """
 
-    kind: Literal["resume", "fork", "new"]
+    kind: Literal["resume", "continue", "fork", "new"]
     trial: int | None = None
     donor: int | None = None
     until: int = 0
@@ -99,10 +105,11 @@ class Flock:
         interval: Steps between rests.
 
     Attributes:
-        members: Trials that are not over, by number.
+        members: Trials that are not over, or may go on, by number.
         ready: Members that rest at the end of their segment, in order of arrival.
         cut: Members paused short of that.
         late: Running trials that were not given a segment and should rest by now.
+        formers: Trials that were completed before what is the end now.
         generation: Number of the newest generation.
         taken: Places taken so far in it.
         vacant: Those among them whose trial failed or was stopped.
@@ -116,6 +123,7 @@ class Flock:
     ready: dict[int, None] = field(default_factory=dict)
     cut: dict[int, None] = field(default_factory=dict)
     late: dict[int, None] = field(default_factory=dict)
+    formers: dict[int, Member] = field(default_factory=dict)
     generation: int = 0
     taken: int = 0
     vacant: int = 0
@@ -128,6 +136,8 @@ class Flock:
         """Takes in one event; returns the member that came to rest by it with a result, if one did."""
         if isinstance(event, Edited):
             self.problem = self.problem.revised(event.space)
+        elif isinstance(event, Extended):
+            self._reopen(event.before)
         elif isinstance(event, Started):
             self._start(event)
         elif not isinstance(event, Reported | Paused | Resumed | Ended | Amended | Signalled):
@@ -148,9 +158,25 @@ class Flock:
             member.generation = self.generation if donor is None else donor.generation
             if donor is not None and donor.rest == step:
                 member.base = donor.result
-            if self.vacant and member.generation == self.generation:
+            # One that is over cannot be stopped: who takes its place says so.
+            why = event.why or {}
+            left = why.get("continues", why.get("replaces"))
+            if left in self.members and self.members[left].over:
+                self._leave(left)
+            elif self.vacant and member.generation == self.generation:
                 self.vacant -= 1
         self.members[event.trial] = member
+
+    def _reopen(self, before: int) -> None:
+        """Those that were trained to the former end are members again."""
+        for trial in [t for t, m in self.formers.items() if m.rest == before]:
+            self.members[trial] = self.formers.pop(trial)
+            self.ready[trial] = None
+
+    def _leave(self, trial: int) -> None:
+        for those in (self.ready, self.cut, self.late):
+            those.pop(trial, None)
+        del self.members[trial]
 
     def _take_place(self) -> None:
         if self.taken < self.size:
@@ -203,19 +229,20 @@ class Flock:
         return event.trial if member.result is not None else None
 
     def _end(self, event: Ended, member: Member) -> int | None:
-        trial = event.trial
-        for those in (self.ready, self.cut, self.late):
-            those.pop(trial, None)
         newest = member.generation == self.generation
         if event.outcome == "completed":
             # One that never rested was no part of the population: its place is free again.
             self.taken -= newest and member.result is None and member.parent is None
+            if member.rest < event.step < self.fidelity.high:
+                member.rest, member.result, member.lost = event.step, member.latest, 0
+                member.resting = member.over = True
+                self.formers[event.trial] = member
         else:
             self.vacant += newest
             donor = self.members.get(member.parent) if member.parent is not None else None
             if donor is not None and member.result is None and event.outcome != "stopped":
                 donor.lost += 1
-        del self.members[trial]
+        self._leave(event.trial)
         return None
 
     # ------------------------------------------------------------------ what to do
@@ -273,6 +300,30 @@ class Flock:
                 gone.add(trial)
             moves.append(move)
 
+    def accepted(self, move: Move, rng: np.random.Generator) -> Resume | Start:
+        """The action by which a member goes on as it is; one that is over does so by a fork."""
+        assert move.trial is not None
+        member = self.members[move.trial]
+        why = None if move.rank is None else {"rank": move.rank, "of": move.of}
+        if move.kind == "resume":
+            return Resume(move.trial, move.until, why)
+        config = kept(self.problem.space, member.config, rng)
+        return Start(config, move.until, (move.trial, member.rest), {"continues": move.trial, **(why or {})})
+
+    def replaced(self, move: Move, config: dict[str, Any], **why: float) -> list[Stop | Start]:
+        """The actions by which a copy with another configuration begins, in the place of a member if there is one."""
+        assert move.donor is not None
+        start = Start(
+            config, move.until, (move.donor, self.members[move.donor].rest), {"copies": move.donor, **why}
+        )
+        if move.trial is None:
+            return [start]
+        assert start.why is not None
+        start.why["replaces"] = move.trial
+        if self.members[move.trial].over:
+            return [start]
+        return [Stop(move.trial, None if move.rank is None else {"rank": move.rank, "of": move.of}), start]
+
     def _order(self, generation: int) -> list[int]:
         """Members of a generation with a result, best first."""
         found = [
@@ -306,7 +357,7 @@ class Flock:
     ) -> Move:
         member = self.members[trial]
         if member.result is None or len(order) < 2:
-            return Move("resume", trial, until=self.next_rest(member.rest))
+            return self._go_on(trial)
         rank, n = order.index(trial), len(order)
         if selection == "tournament" and member.sound:
             others = [t for t in order if t != trial and t not in gone]
@@ -318,9 +369,14 @@ class Flock:
         # Nothing is won by weights that are no better than one's own.
         rivals = [t for t in rivals if t != trial and self.members[t].result != member.result]
         if not rivals:
-            return Move("resume", trial, until=self.next_rest(member.rest), rank=rank, of=n)
+            return self._go_on(trial, rank, n)
         donor = rivals[int(rng.integers(len(rivals)))]
         return self._copy(trial, donor, rank, n)
+
+    def _go_on(self, trial: int, rank: int | None = None, of: int = 0) -> Move:
+        member = self.members[trial]
+        kind: Literal["resume", "continue"] = "continue" if member.over else "resume"
+        return Move(kind, trial, until=self.next_rest(member.rest), rank=rank, of=of)
 
     def _copy(self, trial: int | None, donor: int, rank: int | None = None, of: int = 0) -> Move:
         return Move("fork", trial, donor, self.next_rest(self.members[donor].rest), rank, of)

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tunewright.core.algorithm import Action, Algorithm, Pause, Resume, Start, Stop
+from tunewright.core.algorithm import Action, Algorithm, Pause, Start
 from tunewright.core.events import Edited, Event
 from tunewright.core.problem import Problem
 from tunewright.core.rungs import checked_count, steps_of
@@ -34,7 +34,7 @@ from tunewright.errors import ConfigError, UnsupportedError
 from tunewright.models.drift import Drift, Hyper, awaiting, condition, learn, predict
 from tunewright.models.explore import explored, settled
 from tunewright.models.firsthand import Firsthand
-from tunewright.models.flock import Flock, Member, Move
+from tunewright.models.flock import Flock, Member
 
 FloatArray = NDArray[np.float64]
 
@@ -143,43 +143,35 @@ class Pb2:
             if move.kind == "new":
                 wish = wishes.pop(0)
                 actions.append(Start(wish.config, move.until, wish.parent, wish.why))
-            elif move.kind == "resume":
+            elif move.donor is None:
                 assert move.trial is not None
                 awaited.append((flock.members[move.trial].config, move.until / flock.interval))
-                actions.append(Resume(move.trial, move.until, _why(move)))
+                actions.append(flock.accepted(move, rng))
             else:
-                start = self._copy(state, move, awaited, rng)
-                awaited.append((start.config, move.until / flock.interval))
-                actions += [start] if move.trial is None else [Stop(move.trial, _why(move)), start]
+                config, why = self._explored(state, move.donor, move.until / flock.interval, awaited, rng)
+                awaited.append((config, move.until / flock.interval))
+                actions += flock.replaced(move, config, **why)
         return tuple(actions)
 
-    def _copy(
+    def _explored(
         self,
         state: Pb2State,
-        move: Move,
+        donor: int,
+        time: float,
         awaited: Sequence[tuple[dict[str, Any], float]],
         rng: np.random.Generator,
-    ) -> Start:
-        assert move.donor is not None
-        flock = state.flock
-        space, donor = flock.problem.space, flock.members[move.donor]
-        row = explored(space, donor.config, rng, resample=self.resample, fixed=self.fixed)
-        why: dict[str, Any] = {"copies": move.donor}
-        if move.trial is not None:
-            why["replaces"] = move.trial
+    ) -> tuple[dict[str, Any], dict[str, float]]:
+        """The most promising configuration for a copy, and what the model believes of it."""
+        space, config = state.flock.problem.space, state.flock.members[donor].config
+        row = explored(space, config, rng, resample=self.resample, fixed=self.fixed)
         free = ~np.isnan(row) & ~space.layout.categorical
         free[list(settled(space, {e.name for e in space.entries} & set(self.fixed)))] = False
-        if len(state.rows) >= _LEAST and free.any():
-            drift = _model(state, space, awaited)
-            width = math.sqrt(0.2 + max(0.0, math.log(0.4 * len(state.rows))))
-            time = move.until / flock.interval
-            row, mean, deviation = _most_promising(drift, space, row, free, time, width, rng)
-            why |= {"gain": mean, "deviation": deviation}
-        return Start(space.decode(row), move.until, (move.donor, donor.rest), why)
-
-
-def _why(move: Move) -> dict[str, Any] | None:
-    return None if move.rank is None else {"rank": move.rank, "of": move.of}
+        if len(state.rows) < _LEAST or not free.any():
+            return space.decode(row), {}
+        drift = _model(state, space, awaited)
+        width = math.sqrt(0.2 + max(0.0, math.log(0.4 * len(state.rows))))
+        row, mean, deviation = _most_promising(drift, space, row, free, time, width, rng)
+        return space.decode(row), {"gain": mean, "deviation": deviation}
 
 
 def _learn(state: Pb2State, member: Member) -> None:

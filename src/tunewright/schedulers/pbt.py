@@ -15,7 +15,8 @@ than members take whoever rests at the lowest step; members are compared by the 
 whatever their steps. A copy of a member that is running begins from its newest checkpoint and counts from its last rest.
 One that diverged counts as the worst and is always replaced; one that failed is replaced by a copy of a good one. A
 worker that would be idle begins another generation, whose members are compared among themselves; the sampler that
-proposes them hears of trainings from scratch. Several objectives are compared by front and crowding distance.
+proposes them hears of trainings from scratch. When trainings are made longer, members that had come to the end go on
+by forks. Several objectives are compared by front and crowding distance.
 
 *Cost*: ``tell`` O(1) per event, plus the sampler's; ``ask`` O(s log s) for s members, and that of the sampler.
 """
@@ -29,14 +30,14 @@ from typing import Any
 
 import numpy as np
 
-from tunewright.core.algorithm import Action, Algorithm, Pause, Resume, Start, Stop
+from tunewright.core.algorithm import Action, Algorithm, Pause, Start
 from tunewright.core.events import Event
 from tunewright.core.problem import Problem
 from tunewright.core.rungs import checked_count, steps_of
 from tunewright.errors import ConfigError
 from tunewright.models.explore import explored, settled
 from tunewright.models.firsthand import Firsthand
-from tunewright.models.flock import Flock, Move, Selection
+from tunewright.models.flock import Flock, Selection
 
 _RESTS = 20
 
@@ -141,20 +142,14 @@ class Pbt:
             if move.kind == "new":
                 wish = wishes.pop(0)
                 actions.append(Start(wish.config, move.until, wish.parent, wish.why))
+            elif move.donor is None:
+                actions.append(flock.accepted(move, rng))
             else:
-                actions += self._moved(flock, move, rng)
+                actions += flock.replaced(move, self._explored(flock, move.donor, rng))
         return tuple(actions)
 
-    def _moved(self, flock: Flock, move: Move, rng: np.random.Generator) -> list[Action]:
-        why = None if move.rank is None else {"rank": move.rank, "of": move.of}
-        if move.donor is None:
-            assert move.trial is not None
-            return [Resume(move.trial, move.until, why)]
-        donor, space = flock.members[move.donor], flock.problem.space
+    def _explored(self, flock: Flock, donor: int, rng: np.random.Generator) -> dict[str, Any]:
+        space, config = flock.problem.space, flock.members[donor].config
         factors = (self.low, self.high)
-        row = explored(space, donor.config, rng, factors=factors, resample=self.resample, fixed=self.fixed)
-        copy = (
-            {"copies": move.donor} if move.trial is None else {"copies": move.donor, "replaces": move.trial}
-        )
-        start = Start(space.decode(row), move.until, (move.donor, donor.rest), copy)
-        return [start] if move.trial is None else [Stop(move.trial, why), start]
+        row = explored(space, config, rng, factors=factors, resample=self.resample, fixed=self.fixed)
+        return space.decode(row)

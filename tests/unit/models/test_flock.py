@@ -6,12 +6,13 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from tunewright.core.algorithm import Start
 from tunewright.core.domains import Bool, Choice, Float, Int, Order, Permutation
-from tunewright.core.events import Amended, Ended, Paused, Reported, Resumed, Started
+from tunewright.core.events import Amended, Ended, Extended, Paused, Reported, Resumed, Started
 from tunewright.core.problem import Fidelity, Limit, Objective, Problem
 from tunewright.core.space import Space
 from tunewright.errors import ConfigError
-from tunewright.models.explore import explored, nudged, settled
+from tunewright.models.explore import explored, kept, nudged, settled
 from tunewright.models.flock import Flock
 
 LINE = Space(x=Float(0, 1))
@@ -240,3 +241,48 @@ def test_exploring_without_resampling_only_takes_steps_and_obeys_constraints() -
         assert found["x"] <= 0.55
     assert space.check(space.decode(explored(space, {"x": 0.5, "c": "gone"}, rng())))
     assert len(explored(Space(), {}, rng())) == 0
+
+
+def completed(losses: list[float]) -> Flock:
+    """Members that were trained to step 4, which was the end then, in a study whose trainings have ten steps by now."""
+    flock = flock_of(list(losses))
+    for trial, loss in enumerate(losses):
+        flock.apply(Resumed(trial, 2, 4))
+        flock.apply(Reported(trial, 1, 4, {"loss": loss}))
+        flock.apply(Ended(trial, 1, "completed", {"loss": loss}, 4))
+    return flock
+
+
+def test_when_trainings_are_made_longer_the_members_that_had_come_to_the_end_go_on_by_forks() -> None:
+    flock = completed([1.0, 2.0, 3.0])
+    assert not flock.members
+    flock.apply(Extended(10, 4))
+    moves = flock.plan(5, 0.2, "truncation", rng(), 0)
+    assert [(m.kind, m.trial, m.donor, m.until) for m in moves] == [
+        ("continue", 0, None, 6),
+        ("continue", 1, None, 6),
+        ("fork", 2, 0, 6),
+    ]
+    on = flock.accepted(moves[0], rng())
+    assert isinstance(on, Start)
+    assert (on.config, on.parent, on.why) == ({"x": 0.0}, (0, 4), {"continues": 0, "rank": 0, "of": 3})
+    # One that is over cannot be stopped, so its place is taken by the copy alone.
+    (copy,) = flock.replaced(moves[2], {"x": 0.7})
+    assert isinstance(copy, Start)
+    assert copy.why == {"copies": 0, "replaces": 2}
+    flock.apply(Started(3, on.config, 6, on.parent, why=on.why))
+    flock.apply(Started(4, copy.config, 6, copy.parent, why=copy.why))
+    assert set(flock.members) == {1, 3, 4}
+    assert (flock.taken, flock.vacant) == (3, 0)
+    assert [m.trial for m in flock.plan(5, 0.2, "truncation", rng(), 0)] == [1]
+
+
+def test_trials_that_ended_early_of_their_own_stay_ended() -> None:
+    flock = completed([1.0, 2.0])
+    flock.apply(Extended(10, 5))
+    assert not flock.members
+
+
+def test_a_configuration_is_kept_as_long_as_the_space_allows() -> None:
+    assert kept(LINE, {"x": 0.25}, rng()) == {"x": 0.25}
+    assert kept(Space(x=Float(0.5, 1)), {"x": 0.25}, rng()) == {"x": 0.5}
