@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from tunewright.core.algorithm import Action, Algorithm, Resume, Start
 from tunewright.core.events import Ended, Event, Paused, Reported, Started
-from tunewright.core.history import PAUSED
+from tunewright.core.history import FAILED, PAUSED, RUNNING
 from tunewright.core.panel import Panel
 from tunewright.core.problem import Problem
 from tunewright.core.rungs import checked_count, steps_of
@@ -45,6 +45,7 @@ IntArray = NDArray[np.int64]
 
 _ROWS, _TUNING_ROWS = 200, 120
 _WAITING = 64
+_POOL = 1000
 _KEPT = 5
 _LOG_HOPE = float(np.log(0.05))
 _OFFSET = 0.1
@@ -66,6 +67,7 @@ class DyhpoState:
         panel: The sampler.
         steps: Last step of every trial that is not over.
         lost: Trials that diverged; they never go on.
+        pool: Trials that count, ascending: all but failed ones, and of thousands those with the lowest losses.
         kernel: The kernel learned on the present snapshot, by its content; a cache, not a fact.
     """
 
@@ -73,16 +75,17 @@ class DyhpoState:
     panel: Panel
     steps: dict[int, int] = field(default_factory=dict)
     lost: set[int] = field(default_factory=set)
+    pool: list[int] = field(default_factory=list)
     kernel: dict[tuple[bytes, bytes], deep_kernel.DeepKernel] = field(
         default_factory=dict, compare=False, repr=False
     )
 
 
 class _View(NamedTuple):
-    """What the process knows at one decision."""
+    """What the process knows at one decision; ``seen`` is the lowest loss at each budget, infinite where there is none."""
 
     columns: Columns
-    losses: FloatArray
+    seen: FloatArray
     warp: Warp
     process: deep_kernel.Posterior
 
@@ -133,6 +136,9 @@ class Dyhpo:
             state.staged.apply(event)
             if isinstance(event, Started):
                 state.steps[event.trial] = event.parent[1] if event.parent is not None else 0
+                state.pool.append(event.trial)
+                if len(state.pool) > _POOL:
+                    _prune(state)
             elif isinstance(event, Reported | Paused) and event.trial in state.steps:
                 state.steps[event.trial] = max(state.steps[event.trial], event.step)
                 if isinstance(event, Reported) and event.bad and name in event.bad:
@@ -140,6 +146,8 @@ class Dyhpo:
             elif isinstance(event, Ended):
                 state.steps.pop(event.trial, None)
                 state.lost.discard(event.trial)
+                if _failed(state.staged, event.trial) and event.trial in state.pool:
+                    state.pool.remove(event.trial)
         state.panel.apply(self.sampler, events)
         return state
 
@@ -152,9 +160,10 @@ class Dyhpo:
         wishes = state.panel.ask(self.sampler, max(slots, self.proposals), rng)
         actions: list[Action] = []
         view = None
-        if not wishes or int((staged.reached > 0).sum()) >= self.first:
-            view = self._view(state)
-        waiting = [t for t in state.steps if history.status[t] == PAUSED and t not in state.lost]
+        pool = np.array(state.pool, dtype=np.int64)
+        if not wishes or int((staged.reached[pool] > 0).sum()) >= self.first:
+            view = self._view(state, pool)
+        waiting = [t for t in pool[history.status[pool] == PAUSED].tolist() if t not in state.lost]
         while len(actions) < slots and (wishes or waiting):
             if view is None:
                 if wishes:
@@ -183,16 +192,16 @@ class Dyhpo:
         steps = state.staged.steps
         return Resume(trial, next((s for s in steps if s > state.steps[trial]), steps[-1]), why)
 
-    def _view(self, state: DyhpoState) -> _View | None:
+    def _view(self, state: DyhpoState, pool: IntArray) -> _View | None:
         """The process given what is known; None while no two losses differ."""
         staged = state.staged
         history, space = staged.history, staged.history.problem.space
-        losses = staged.losses[:, :, 0]
+        pool = pool[~np.isnan(history.codes[pool]).all(axis=1)]
+        losses = staged.losses[pool, :, 0]
         few = _thinned(losses)
-        few[np.isnan(history.codes).all(axis=1)] = np.nan
-        trials = spread_rows(few, _ROWS)
-        trial, level = np.nonzero(~np.isnan(few[trials]))
-        values = few[trials][trial, level]
+        chosen = spread_rows(few, _ROWS)
+        trial, level = np.nonzero(~np.isnan(few[chosen]))
+        values = few[chosen][trial, level]
         if not space.d or not len(values) or values.min() == values.max():
             return None
         columns = columns_of(space.layout.levels, space.layout.categorical)
@@ -200,8 +209,9 @@ class Dyhpo:
         kernel = self._kernel(state, columns)
         if kernel is None:
             return None
-        x = _inputs(columns, history.codes[trials], losses[trials], warp, trial, level)
-        return _View(columns, losses, warp, deep_kernel.condition(kernel, x, warp(values)))
+        x = _inputs(columns, history.codes[pool[chosen]], losses[chosen], warp, trial, level)
+        seen = np.where(np.isnan(losses), np.inf, losses).min(axis=0)
+        return _View(columns, seen, warp, deep_kernel.condition(kernel, x, warp(values)))
 
     def _kernel(self, state: DyhpoState, columns: Columns) -> deep_kernel.DeepKernel | None:
         snapshot = state.staged.snapshot
@@ -224,15 +234,14 @@ class Dyhpo:
         staged = state.staged
         codes = np.concatenate((staged.history.codes[trials], rows))
         blank = np.full((len(rows), len(staged.steps)), np.nan)
-        losses = np.concatenate((view.losses[trials], blank))
+        losses = np.concatenate((staged.losses[trials, :, 0], blank))
         level = np.minimum(
             np.concatenate((staged.reached[trials], np.zeros(len(rows), dtype=np.int64))),
             len(staged.steps) - 1,
         )
         x = _inputs(view.columns, codes, losses, view.warp, np.arange(len(codes)), level)
         mean, std = deep_kernel.predict(view.process, x)
-        seen = np.where(np.isnan(view.losses), np.inf, view.losses).min(axis=0)
-        best = view.warp(np.where(np.isfinite(seen), seen, seen.min()))[level]
+        best = view.warp(np.where(np.isfinite(view.seen), view.seen, view.seen.min()))[level]
         return np.array(
             [
                 log_expected_improvement(m, s, float(b))
@@ -246,9 +255,9 @@ class Dyhpo:
         if not len(trials):
             return False
         top = len(staged.steps) - 1
-        if np.isnan(view.losses[:, top]).all():
+        if np.isinf(view.seen[top]):
             return True
-        losses = view.losses[trials]
+        losses = staged.losses[trials, :, 0]
         x = _inputs(
             view.columns,
             staged.history.codes[trials],
@@ -258,16 +267,36 @@ class Dyhpo:
             np.full(len(trials), top),
         )
         mean, std = deep_kernel.predict(view.process, x)
-        best = float(view.warp(np.nanmin(view.losses, keepdims=True).reshape(1))[0])
+        best = float(view.warp(view.seen.min(keepdims=True))[0])
         return bool((normal_log_cdf((best - mean) / std) > _LOG_HOPE).any())
+
+
+def _failed(staged: Staged, trial: int) -> bool:
+    """Whether a trial failed, so that its losses count for nothing."""
+    return bool(staged.history.status[trial] >= FAILED)
+
+
+def _prune(state: DyhpoState) -> None:
+    """Keeps the running trials and the better half of the pool."""
+    staged, pool = state.staged, np.array(state.pool)
+    keep = set(pool[staged.history.status[pool] == RUNNING].tolist())
+    lowest = _lowest(staged, pool)
+    keep |= set(pool[np.argsort(lowest, kind="stable")[: _POOL // 2]].tolist())
+    state.pool = [t for t in state.pool if t in keep]
+
+
+def _lowest(staged: Staged, trials: IntArray) -> FloatArray:
+    """Lowest loss of each trial, infinite where none is known."""
+    losses = staged.losses[trials, :, 0]
+    out: FloatArray = np.where(np.isnan(losses), np.inf, losses).min(axis=1)
+    return out
 
 
 def _best(staged: Staged, trials: IntArray) -> IntArray:
     """At most so many of some trials, those with the lowest losses."""
     if len(trials) <= _WAITING:
         return trials
-    lowest = np.where(np.isnan(staged.losses[trials, :, 0]), np.inf, staged.losses[trials, :, 0]).min(axis=1)
-    return trials[np.argsort(lowest, kind="stable")[:_WAITING]]
+    return trials[np.argsort(_lowest(staged, trials), kind="stable")[:_WAITING]]
 
 
 def _thinned(losses: FloatArray) -> FloatArray:
