@@ -9,9 +9,9 @@ and curve; Mehta et al. 2024 (FMS, arXiv:2406.18630), section 3: the same with a
 *Differs*: the process is of the change since the last report in units of the usual change, and for first results of the
 difference from the usual one, since most of what the next loss will be is the last one; losses are warped; of a curve
 the last loss, its last change and its lowest loss are seen, instead of a learned convolution; reported features, being many,
-are doubted by one and a half log units of scale; what was learned is used until there are a quarter more results; of more than 150 the
-better half and an even share of the others are learned from, and the last 100 are added. Configurations of more than 256
-coordinates are projected at random.
+are doubted by one and a half log units of scale; what was learned is used until there are a quarter more results; of more
+than 150 the better half and an even share of the others are learned from, and the last 100 are added. Configurations of
+more than 256 coordinates are projected at random.
 
 *Cost*: ``apply`` O(1) per event; ``forecaster`` one factorisation of at most 250 rows, and a fit when due.
 """

@@ -12,10 +12,10 @@ and 4 there).
 *Differs*: weights never leave the training. What embeds them there (``models.weights``) is a graph metanetwork whose message
 passing is fixed and random instead of learned, with statistics of layers; only the deep kernel on top of its 24 numbers is
 learned, by what the study reports. Without such reports this is a search by configuration, budget and curve alone, as
-DyHPO. The process predicts changes (``models.forecast``); segments are a 27th of a training, or a quarter of what is done; candidates are paused trials,
-draws from the prior and changes of the best configurations, not a fixed list; a running trial counts as having the loss
-expected at the end of its segment. Once nothing new may be begun, a trial goes on only while it may well beat the best.
-On a hub of 648 small networks the weights helped, yet not beyond chance (``claims/fms.py``).
+DyHPO. The process predicts changes (``models.forecast``); segments are a 27th of a training, or a quarter of what is done;
+candidates are paused trials, draws from the prior and changes of the best configurations, not a fixed list; a running trial
+counts as having the loss expected at the end of its segment. Once nothing new may be begun, a trial goes on only while it
+may well beat the best. On a hub of 648 small networks the weights helped, yet not beyond chance (``claims/fms.py``).
 
 *Cost*: ``tell`` O(1) per event; ``ask`` one factorisation of at most 250 rows and a prediction of at most 350 candidates,
 some 4 ms, and a fit of some 0.1 s whenever there are a quarter more results.
