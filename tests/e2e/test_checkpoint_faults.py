@@ -246,3 +246,63 @@ def test_killed_while_saving_every_named_file_is_whole(moment: int, tmp_path: Pa
     for name in named:
         assert len(blobs.get(tmp_path, name)) == 300_000
     assert len([p for p in tmp_path.iterdir() if p.name.endswith(".part")]) <= 1
+
+
+RACER = """
+import sys, time
+import tunewright as tw
+
+class Weights:
+    def __init__(self): self.seen = []
+    def state_dict(self): return {"seen": self.seen}
+    def load_state_dict(self, state): self.seen = list(state["seen"])
+
+def train(trial):
+    weights = Weights()
+    trial.keep(weights=weights)
+    assert weights.seen == list(range(1, trial.step + 1))
+    for step in trial.steps():
+        time.sleep(0.005)
+        weights.seen.append(step)
+        trial.report(step, loss=trial["x"] + 1 / step)
+        print(trial.number, step, flush=True)
+
+options = {"size": 6, "interval": 2, "share": 0.5}
+with tw.Study.open("s", {"x": tw.Float(0, 1)}, steps=12, method="pbt", options=options, storage="s.db") as study:
+    study.run(train, trials=6, progress="none")
+"""
+
+
+def test_processes_that_fork_each_others_trials_take_nothing_from_each_other(tmp_path: Path) -> None:
+    from tunewright.run.retention import Retention
+
+    def racer() -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-c", RACER],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+
+    others = [racer(), racer()]
+    victim = racer()
+    assert victim.stdout is not None
+    for _ in range(6):
+        victim.stdout.readline()
+    victim.kill()
+    victim.communicate()
+    for process in others:
+        _, error = process.communicate(timeout=120)
+        assert process.returncode == 0, error
+    with tw.Study.open("s", storage=str(tmp_path / "s.db"), exist="must") as study:
+        assert told(study, Dropped) == [], "no file was taken from a trial that needed it"
+        assert any(t.parent for t in study.trials)
+        assert study.counts.get("failed", 0) == 0, [t.error for t in study.trials]
+        assert study.counts["completed"] >= 1
+        Retention(study.session).clean(age=0.0)
+        left = {p.name for p in folder(study.session).iterdir() if p.is_file()}
+        assert left == set(study.session.ledger.held)
+        found = study.replay()
+        assert found.verified + found.skipped == found.decisions
