@@ -286,3 +286,24 @@ def test_trials_that_ended_early_of_their_own_stay_ended() -> None:
 def test_a_configuration_is_kept_as_long_as_the_space_allows() -> None:
     assert kept(LINE, {"x": 0.25}, rng()) == {"x": 0.25}
     assert kept(Space(x=Float(0.5, 1)), {"x": 0.25}, rng()) == {"x": 0.5}
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_several_objectives_are_compared_by_fronts_and_a_silent_one_stops_nobody(both: bool) -> None:
+    fidelity = Fidelity(10)
+    problem = Problem(LINE, (Objective("loss"), Objective("size")), fidelity)
+    flock = Flock(problem, fidelity, 5, 2)
+    for trial, (loss, size) in enumerate([(1, 9), (9, 1), (5, 5), (9, 9), (6, 6)]):
+        flock.apply(Started(trial, {"x": 0.5}, 2))
+        metrics = {"loss": float(loss), "size": float(size)} if both else {"loss": float(loss)}
+        flock.apply(Reported(trial, 1, 2, metrics))
+        flock.apply(Paused(trial, 1, 2))
+    moves = flock.plan(5, 0.2, "truncation", rng(), 0)
+    forks = [(m.trial, m.donor) for m in moves if m.kind == "fork"]
+    if both:
+        assert len(forks) == 1
+        assert forks[0][0] == 3
+        assert forks[0][1] in (0, 1, 2)
+    else:
+        assert not forks
+        assert len(moves) == 5
