@@ -45,6 +45,7 @@ METHODS = (
     "random",
     "tpe",
     "median(tpe)",
+    "halting(random)",
     "halting(tpe)",
     "asha(random)",
     "asha(tpe)",
