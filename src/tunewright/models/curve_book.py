@@ -81,6 +81,7 @@ class CurveBook:
         seen: Step of the last result, shape ``(rows,)``; 0 where nothing was seen.
         over: Trials that another one continues.
         lengths: Steps that full trainings had before.
+        configs: Every configuration begun, as text.
     """
 
     history: History
@@ -91,6 +92,7 @@ class CurveBook:
     seen: Ints = field(default_factory=lambda: np.zeros(_ROWS, dtype=np.int64))
     over: set[int] = field(default_factory=set)
     lengths: set[int] = field(default_factory=set)
+    configs: set[str] = field(default_factory=set)
 
     @classmethod
     def of(cls, problem: Problem) -> CurveBook:
@@ -121,6 +123,10 @@ class CurveBook:
         elif isinstance(event, Resumed):
             self.curves[event.trial].until = event.until or self.high
 
+    def begun(self, config: Mapping[str, Any]) -> bool:
+        """Whether a trial has this very configuration."""
+        return repr(config) in self.configs
+
     def idle(self) -> Ints:
         """Trials that can be continued: paused ones, and those that had a full training when that was shorter.
 
@@ -139,8 +145,7 @@ class CurveBook:
         """Which trials have codes in the newest version of the space, shape ``(r,)``."""
         if not self.history.problem.space.d:
             return np.ones(len(rows), dtype=np.bool_)
-        lost: NDArray[np.bool_] = np.isnan(self.history.codes[rows]).all(axis=1)
-        return np.logical_not(lost)
+        return np.asarray((~np.isnan(self.history.codes[rows])).any(axis=1), dtype=np.bool_)
 
     def continued(self, trial: int, until: int, why: dict[str, Any]) -> Resume | Start:
         """Trains a trial further: one that is over, since trainings were shorter, by a fork of it."""
@@ -156,6 +161,7 @@ class CurveBook:
         curve = Curve(until=event.until or self.high)
         trial = len(self.curves)
         self.curves.append(curve)
+        self.configs.add(repr(event.config))
         if trial == len(self.seen):
             self.picks = np.concatenate([self.picks, np.full_like(self.picks, np.inf)])
             self.seen = np.concatenate([self.seen, np.zeros_like(self.seen)])

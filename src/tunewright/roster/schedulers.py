@@ -125,7 +125,7 @@ SCHEDULERS: tuple[Method, ...] = (
         "Rakotoarison et al. 2024, arXiv:2404.16795, Algorithm 1",
         "Gives the next few steps to whichever trial a network trained on learning curves expects to beat the best.",
         "When trainings are dear, report by step and can pause and resume; one objective, few workers.",
-        wraps="tpe",
+        wraps="random",
     ),
     Method(
         "hypertune",

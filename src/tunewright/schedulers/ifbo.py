@@ -8,11 +8,11 @@ for Hyperparameter Optimization", ICML, arXiv:2404.16795, Algorithm 1; acquisiti
 
 *Differs*: the network is our own (``models.pfn``), trained on our form of the paper's prior, with a curve per token;
 the target is best - 10^U(-3, 0) units of ``curve_tokens.Scale``, since the best possible loss is not known; segments
-grow with the steps done, so that a full training takes about twenty decisions; new candidates are what the sampler
-proposes, draws from the prior and changes of the best configurations; a running trial counts as having the loss
-expected at the end of its segment. Of more curves than ``context`` the network sees the best ones and an even share of
-the others; of more than 16 parameters those whose codes correlate most with the curves' minima, by ranks. Once nothing
-new may be begun, a trial goes on only while it may well beat the best.
+grow with the steps done, so that a full training takes about fifteen decisions; new candidates are the proposals of any
+sampler (the paper's are random) and changes of the best configurations. A running trial counts as having the loss expected
+at the end of its segment. Of more curves than ``context`` the network sees the best ones and an even share of the others;
+of more than 16 parameters those whose codes correlate most with the curves' minima, by ranks. Once nothing new may be begun,
+trials go on only while one may well beat the best.
 
 *Cost*: ``tell`` O(1) per event, plus the sampler's; ``ask`` one forward pass, O(c^2 + c q) for c curves in the context and
 q candidates, and O(n) for n trials.
@@ -31,7 +31,6 @@ from numpy.typing import NDArray
 from tunewright.core.algorithm import Action, Algorithm, Start
 from tunewright.core.events import Event
 from tunewright.core.history import RUNNING
-from tunewright.core.novelty import first_new
 from tunewright.core.panel import Panel
 from tunewright.core.problem import Problem
 from tunewright.core.rungs import checked_count, levels, steps_of
@@ -144,9 +143,9 @@ class Ifbo:
     """In-context freeze-thaw Bayesian optimisation.
 
     Args:
-        sampler: Proposes the first configurations, and one candidate at every decision.
-        first: Results from the sampler's configurations alone before the network is asked.
-        fresh: Candidates drawn from the prior at every decision.
+        sampler: Proposes configurations.
+        first: Configurations that are begun, in the order of the sampler, before the network is asked.
+        proposals: Configurations of the sampler among the candidates of a decision.
         near: Candidates that are changes of the best configurations.
         paused: Paused trials that are candidates; of more, those with the lowest losses.
         context: Curves that the network sees.
@@ -157,17 +156,17 @@ class Ifbo:
     """
 
     sampler: Algorithm[Any]
-    first: int = 3
-    fresh: int = 64
-    near: int = 64
-    paused: int = 64
-    context: int = 150
-    growth: float = 0.25
+    first: int = 10
+    proposals: int = 48
+    near: int = 48
+    paused: int = 48
+    context: int = 100
+    growth: float = 0.33
 
     deliberate = True
 
     def __post_init__(self) -> None:
-        for name, least in (("first", 1), ("fresh", 1), ("near", 0), ("paused", 1), ("context", 2)):
+        for name, least in (("first", 1), ("proposals", 1), ("near", 0), ("paused", 1), ("context", 2)):
             checked_count("Ifbo", name, getattr(self, name), least)
         if not 0.0 <= self.growth < math.inf:
             raise ConfigError(f"Ifbo needs growth >= 0; got {self.growth!r}. Use the default.")
@@ -198,65 +197,62 @@ class Ifbo:
         if slots == 0:
             return ()
         book = state.book
-        wishes = state.panel.ask(self.sampler, slots, rng)
+        wishes = state.panel.ask(self.sampler, max(slots, self.proposals), rng)
+        wishes = [w for w in wishes if not book.begun(w.config)] or wishes
         if wishes and int((book.seen[: book.n] > 0).sum()) < self.first:
-            until = self.until(book, 0)
-            return tuple(Start(w.config, until, w.parent, w.why) for w in wishes)
+            return tuple(self._begun(book, w, w.why) for w in wishes[:slots])
+        idle = book.idle()
+        if wishes:
+            wishes += self._changed(book, rng)
         view = self._view(book)
         if view is None:
-            return self._unseen(book, wishes, slots)
+            waiting = idle.tolist()[: max(0, slots - len(wishes))]
+            thawed = (book.continued(t, self.until(book, book.curves[t].step), {}) for t in waiting)
+            return (*(self._begun(book, w, w.why) for w in wishes[:slots]), *thawed)
         actions: list[Action] = []
-        idle = book.idle()
-        busy = [book.history.codes]
-        for slot in range(slots):
-            wish = wishes[slot] if slot < len(wishes) else None
-            action, trial, row = self._decided(view, idle, wish, np.concatenate(busy), rng)
-            if action is None:
+        while len(actions) < slots and (len(wishes) or len(idle)):
+            chosen, why = self._decided(view, idle, wishes, rng)
+            if chosen is None:
                 break
-            actions.append(action)
-            idle = idle[idle != trial]
-            busy += [] if row is None else [row[None]]
+            if isinstance(chosen, Start):
+                actions.append(self._begun(book, chosen, why))
+                wishes = [w for w in wishes if w is not chosen]
+            else:
+                actions.append(book.continued(chosen, self.until(book, book.curves[chosen].step), why))
+                idle = idle[idle != chosen]
         return tuple(actions)
 
-    def _unseen(self, book: CurveBook, wishes: list[Start], slots: int) -> tuple[Action, ...]:
-        """What to do while no trial has a result."""
-        until = self.until(book, 0)
-        actions: list[Action] = [Start(w.config, until, w.parent, w.why) for w in wishes]
-        waiting = book.idle().tolist()[: slots - len(actions)]
-        actions += [book.continued(t, self.until(book, book.curves[t].step), {}) for t in waiting]
-        return tuple(actions)
+    def _begun(self, book: CurveBook, wish: Start, why: dict[str, Any] | None) -> Start:
+        return Start(wish.config, self.until(book, 0), wish.parent, why)
 
     def _decided(
-        self, view: _View, idle: Ints, wish: Start | None, taken: Array, rng: np.random.Generator
-    ) -> tuple[Action | None, int, Array | None]:
-        """One decision: the action, the trial it continues or -1, and the codes it begins or None."""
+        self, view: _View, idle: Ints, wishes: list[Start], rng: np.random.Generator
+    ) -> tuple[int | Start | None, dict[str, Any]]:
+        """The trial to continue or the configuration to begin, if any is worth it, and why."""
         book = view.book
-        wager = drawn_wager(book.high, rng)
+        space = book.history.problem.space
         trials = self._candidates(book, idle)
-        rows = np.empty((0, book.history.codes.shape[1]))
-        if wish is not None:
-            rows = self._new_rows(book, wish, rng)
-        if not len(trials) and not len(rows):
-            return None, -1, None
+        if not wishes and not self._worthwhile(view, trials):
+            return None, {}
+        wager = drawn_wager(book.high, rng)
+        rows = np.array([space.encode(w.config) for w in wishes]).reshape(len(wishes), space.d)
         done = np.concatenate([book.seen[trials], np.zeros(len(rows), dtype=np.int64)])
-        ahead = np.minimum(done + wager.horizon, book.high)
-        chance = view.chance(rows, trials, ahead, wager.target)
-        if wish is None and not self._worthwhile(view, trials):
-            return None, -1, None
-        order = np.argsort(-chance, kind="stable")
-        best = int(order[0])
+        chance = view.chance(rows, trials, np.minimum(done + wager.horizon, book.high), wager.target)
+        best = int(chance.argmax())
         why = {"chance": round(float(chance[best]), 4), "horizon": wager.horizon, "of": len(chance)}
-        if best >= len(trials):
-            ranked = rows[order[order >= len(trials)] - len(trials)]
-            row = first_new(book.history.problem.space, taken, ranked, rng)
-            if row is not None:
-                config = book.history.problem.space.decode(row)
-                return Start(config, self.until(book, 0), None, why), -1, row
-            if not len(trials):
-                return None, -1, None
-            best = int(chance[: len(trials)].argmax())
-        trial = int(trials[best])
-        return book.continued(trial, self.until(book, book.curves[trial].step), why), trial, None
+        return (int(trials[best]) if best < len(trials) else wishes[best - len(trials)]), why
+
+    def _changed(self, book: CurveBook, rng: np.random.Generator) -> list[Start]:
+        """Changes of the best configurations, those that were begun left out."""
+        space, lowest = book.history.problem.space, book.picks[: book.n, -1]
+        leaders = np.argsort(lowest, kind="stable")[:_LEADERS]
+        leaders = leaders[book.fits(leaders) & np.isfinite(lowest[leaders])]
+        if not (self.near and space.d and len(leaders)):
+            return []
+        layout = space.layout
+        rows = mutations(book.history.codes[leaders], self.near, layout.levels, layout.categorical, rng)
+        configs = {repr(c): c for c in map(space.decode, space.repair(rows, rng))}
+        return [Start(c) for c in configs.values() if not book.begun(c)]
 
     def _worthwhile(self, view: _View, trials: Ints) -> bool:
         """Whether some trial, trained to its end, may well beat the best; always until one was."""
@@ -277,19 +273,6 @@ class Ifbo:
             return idle
         out: Ints = idle[np.argsort(book.picks[idle, -1], kind="stable")[: self.paused]]
         return out
-
-    def _new_rows(self, book: CurveBook, wish: Start, rng: np.random.Generator) -> Array:
-        """Codes of new candidates, shape ``(q, d)``: the sampler's, draws from the prior, changes of the best."""
-        space, codes = book.history.problem.space, book.history.codes
-        parts = [space.encode(wish.config)[None], space.sample(rng, self.fresh)]
-        if self.near and space.d:
-            lowest = book.picks[: book.n, -1]
-            leaders = np.argsort(lowest, kind="stable")[:_LEADERS]
-            leaders = leaders[book.fits(leaders) & np.isfinite(lowest[leaders])]
-            if len(leaders):
-                levels_, kinds = space.layout.levels, space.layout.categorical
-                parts.append(space.repair(mutations(codes[leaders], self.near, levels_, kinds, rng), rng))
-        return np.concatenate(parts)
 
     def _view(self, book: CurveBook) -> _View | None:
         """The study as the network sees it; None before the first result."""
