@@ -69,19 +69,19 @@ def test_horizons_and_targets_span_their_ranges() -> None:
 def test_the_falling_leader_is_thawed_and_the_flat_loser_is_not() -> None:
     falling = [1.0 - 0.08 * s for s in range(1, 8)]
     flat = [0.9] * 7
-    counts = thaws(told([falling, flat, flat, flat], method := Ifbo(QuasiRandom())), method)
+    counts = thaws(told([falling, flat, flat, flat], method := Ifbo(QuasiRandom(), first=1)), method)
     assert counts[0] > 8 * max(1, *counts[1:4])
 
 
 def test_a_plateau_at_the_best_gives_way_to_new_ones() -> None:
     plateau = [0.5] * 15
     worse = [[0.5 + 0.001 * k, *([0.5 + 0.0005 * k] * 6)] for k in range(1, 5)]
-    counts = thaws(told([plateau, *worse], method := Ifbo(QuasiRandom())), method)
+    counts = thaws(told([plateau, *worse], method := Ifbo(QuasiRandom(), first=1)), method)
     assert counts[-1] > 12
 
 
 def test_it_begins_with_what_the_sampler_says() -> None:
-    method, sampler = Ifbo(QuasiRandom()), QuasiRandom()
+    method, sampler = Ifbo(QuasiRandom(), first=5), QuasiRandom()
     state = method.init(problem())
     (first,) = method.ask(state, 1, generator(0, 0))
     (theirs,) = sampler.ask(sampler.init(problem()), 1, generator(0, 0))
@@ -101,7 +101,7 @@ def test_segments_grow_and_end_with_the_training() -> None:
 
 
 def test_what_diverged_is_never_continued() -> None:
-    method = Ifbo(QuasiRandom())
+    method = Ifbo(QuasiRandom(), first=1)
     state = told([[0.5, 0.4], [0.6, 0.5], [0.7, 0.6]], method)
     events = [Started(3, {"x": 0.5, "y": 0.5}, 2), Reported(3, 1, 1, {"loss": 0.1})]
     events += [Reported(3, 1, 2, {}, {"loss": "nan"}), Paused(3, 1, 2)]
@@ -110,7 +110,7 @@ def test_what_diverged_is_never_continued() -> None:
 
 
 def test_several_slots_get_different_trials() -> None:
-    method = Ifbo(QuasiRandom())
+    method = Ifbo(QuasiRandom(), first=1)
     falling = [[1.0 - 0.05 * s - 0.01 * k for s in range(1, 5)] for k in range(6)]
     actions = method.ask(told(falling, method), 8, generator(0, 1))
     assert len(actions) == 8
@@ -119,7 +119,7 @@ def test_several_slots_get_different_trials() -> None:
 
 
 def test_once_no_trial_may_begin_hopeless_ones_are_left() -> None:
-    method = Ifbo(QuasiRandom())
+    method = Ifbo(QuasiRandom(), first=1)
     done = [1.0 / s for s in range(1, 21)]
     state = told([done, [0.9] * 15, [0.8] * 15, [0.95] * 15, [0.9] * 15], method)
     assert closed(method).ask(state, 1, generator(0, 0)) == ()
@@ -139,7 +139,7 @@ def curve(config: dict[str, float]) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("workers", [1, 5])
 def test_it_finds_a_good_training_in_a_few_trainings_worth_of_steps(workers: int) -> None:
     task = Task("bowl", problem(), curve, 0.0, 0.3)
-    found = [simulate(Ifbo(QuasiRandom()), task, seed=s, workers=workers, steps=120) for s in range(2)]
+    found = [simulate(Ifbo(Random()), task, seed=s, workers=workers, steps=120) for s in range(2)]
     assert np.mean([t.incumbent[-1] for t in found]) < 0.1
     trials = found[0].ledger.trials
     assert len(trials) > 10
@@ -177,6 +177,16 @@ def test_a_space_of_thirty_options_and_numbers_runs() -> None:
 
     trace = simulate(Ifbo(Random(), context=20), Task("wide", problem(space), bowl, 0.0, 0.5), steps=60)
     assert len(trace.steps) == 60
+
+
+def test_candidates_are_the_proposals_and_changes_of_the_best_each_new() -> None:
+    method = Ifbo(QuasiRandom(), first=1, proposals=3, near=5)
+    state = told([[0.5, 0.4], [0.6, 0.5], [0.7, 0.6]], method)
+    (action,) = method.ask(state, 1, generator(0, 0))
+    assert isinstance(action, Start | Resume)
+    assert action.why is not None
+    # Three paused, three proposed, five changed.
+    assert action.why["of"] == 11
 
 
 def test_the_context_holds_the_best_and_a_share_of_the_rest() -> None:
