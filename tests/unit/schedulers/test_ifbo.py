@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+import tunewright as tw
 from tunewright.bench.simulate import Task, simulate
 from tunewright.core.algorithm import Resume, Start, generator
 from tunewright.core.closing import closed
@@ -208,3 +209,19 @@ def test_what_it_cannot_do_is_refused() -> None:
         Ifbo(QuasiRandom(), context=1)
     with pytest.raises(ConfigError, match="needs growth >= 0"):
         Ifbo(QuasiRandom(), growth=-1.0)
+
+
+def test_a_study_of_few_trials_ends_with_a_full_training_and_can_be_replayed() -> None:
+    study = tw.Study.open("s", storage="memory", space=SPACE, steps=15, method="ifbo")
+
+    def train(trial: tw.Attempt) -> None:
+        for step in trial.steps():
+            trial.report(step, loss=(trial.params["x"] - 0.3) ** 2 + 1.0 / step)
+
+    study.enqueue({"x": 0.9, "y": 0.5})
+    study.run(train, trials=14, progress="none")
+    assert len(study.trials) == 14
+    assert study.counts["completed"] >= 2
+    assert study.trials[0].status == "completed"
+    assert {t.status for t in study.trials} <= {"completed", "paused"}
+    study.replay()
