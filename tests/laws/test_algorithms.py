@@ -86,13 +86,12 @@ def flipped(config: dict[str, Any], step: int) -> dict[str, float]:
 
 
 def methods() -> list[str]:
-    """Every entry, and schedulers around TPE as well as their default."""
+    """Every entry, and schedulers around random search as well as their default."""
     names = [m.name for m in catalog.METHODS.values() if m.kind != "policy"]
-    return [
-        *names,
-        "auto",
-        *(f"{m.name}(random)" for m in catalog.METHODS.values() if m.kind == "scheduler" and m.wraps),
+    schedulers = [
+        m for m in catalog.METHODS.values() if m.kind == "scheduler" and m.wraps not in ("", "random")
     ]
+    return [*names, "auto", *(f"{m.name}(random)" for m in schedulers)]
 
 
 def make(name: str, problem: Problem) -> Any:
@@ -126,6 +125,7 @@ def kinds_for(name: str) -> list[str]:
     )
 
 
+THINKERS = ("bayes", "auto", "ifbo", "fms", "dyhpo", "mobster", "hypertune", "joint", "pb2")
 CASES = [
     (m, s, k)
     for m in methods()
@@ -137,7 +137,7 @@ CASES = [
 
 def size_for(name: str) -> int:
     """Trials per case: enough to leave the start-up phase."""
-    return 14 if name in ("bayes", "auto") else 26
+    return 14 if name in THINKERS else 26
 
 
 @pytest.fixture(scope="module", params=CASES, ids=lambda c: "-".join(c))

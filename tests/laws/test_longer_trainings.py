@@ -15,7 +15,7 @@ from tunewright.schedulers.pasha import Pasha
 
 sys.path.insert(0, str(Path(__file__).parent))
 from simulator import Simulator
-from test_algorithms import FLAT, make, objective, same
+from test_algorithms import FLAT, THINKERS, make, objective, same
 
 SCHEDULERS = [m.name for m in catalog.METHODS.values() if m.kind == "scheduler"]
 
@@ -24,9 +24,10 @@ def extended(name: str, high: int, seed: int = 3) -> Simulator:
     """A study of trainings of nine steps that get more when about half of it is done."""
     problem = Problem(FLAT, fidelity=Fidelity(9), seed=seed)
     world = Simulator(make(name, problem), problem, objective, workers=2, chaos=2, failing=0.05)
-    world.run(30)
+    few = name in THINKERS
+    world.run(12 if few else 30)
     world.extend(high)
-    return world.run(120, events=2500)
+    return world.run(40 if few else 120, events=700 if few else 2500)
 
 
 @pytest.fixture(
