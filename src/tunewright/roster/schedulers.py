@@ -48,11 +48,11 @@ SCHEDULERS: tuple[Method, ...] = (
     ),
     Method(
         "mobster",
-        "tunewright.schedulers.asha:Asha",
+        "tunewright.schedulers.mobster:Mobster",
         "scheduler",
         "multi-fidelity",
         "Klein et al. 2020, arXiv:2003.10865",
-        "Asynchronous halving around a Gaussian process over configuration and length of training.",
+        "Asynchronous halving around a Gaussian process over configuration and length; its first rung rises with time.",
         "When trials report by step and training is dear enough for a model; with up to some dozens of workers.",
         wraps="joint",
     ),
