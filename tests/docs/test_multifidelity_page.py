@@ -11,11 +11,11 @@ from benchmarks import multifidelity_page as made
 AT = {
     "1": {
         "standings": [
-            {"name": "tw:asha(tpe)", "regret": 0.25, "rank": 1.0},
-            {"name": "peer", "regret": 0.5, "rank": 2.0},
+            {"name": "tw:asha(tpe)", "regret": 0.25, "rank": 1.0, "seeds": 3},
+            {"name": "peer", "regret": 0.5, "rank": 2.0, "seeds": 3},
         ]
     },
-    "4": {"standings": [{"name": "tw:asha(tpe)", "regret": 0.125, "rank": 1.0}]},
+    "4": {"standings": [{"name": "tw:asha(tpe)", "regret": 0.125, "rank": 1.0, "seeds": 3}]},
 }
 
 
@@ -42,5 +42,7 @@ def test_a_section_has_a_row_per_tool_the_best_first() -> None:
         "| peer | 0.500 (2.0) | - | - | 0.500 | 3 | v 1 |",
     ]
     assert made.regrets(summary, "1") == {"tw:asha(tpe)": 0.25, "peer": 0.5}
+    once = {"1": {"standings": [{"name": "peer", "regret": 0.5, "rank": 1.0, "seeds": 1}]}}
+    assert made.regrets({"at": once}, "1") == {}, "one seed is no leader"
     seconds = made._section("xgb", summary | {"seconds": AT}).splitlines()[-2:]
     assert seconds == ["| `asha(tpe)` | 0.250 (1.0) | 0.125 (1.0) |", "| peer | 0.500 (2.0) | - |"]
