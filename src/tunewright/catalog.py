@@ -112,13 +112,15 @@ def choose(problem: Problem, *, resumable: bool = True) -> tuple[Algorithm[Any],
         The method, its name, and the reason in a sentence.
     """
     space = problem.space
+    widest = int(space.layout.levels[space.layout.categorical].max(initial=0)) if space.d else 0
     if problem.fidelity is not None and problem.fidelity.high > problem.fidelity.low:
         name = "asha(tpe)" if resumable else "halting(tpe)"
+        if resumable and problem.m == 1 and 0 < space.d <= _MANY and widest <= _WIDEST:
+            name = "hypertune"
         how = "pause and resume" if resumable else "are stopped, since they cannot be resumed"
         return build(name), name, f"trials report up to {problem.fidelity.high} steps, so weak ones {how}"
     if space.d == 0:
         return build("random"), "random", "the space is declared while trials run"
-    widest = int(space.layout.levels[space.layout.categorical].max(initial=0))
     if widest > _WIDEST:
         return build("tpe"), "tpe", f"a choice among {widest} is more than a Gaussian process handles well"
     first, until, reason = "bayes", _HANDOVER, "few trials favour a Gaussian process"

@@ -45,7 +45,7 @@ def test_the_summary_names_the_winner_and_the_baseline_and_is_json(played):
         test = entry["test_error"]
         assert 0 <= test["low"] <= test["mean"] <= test["high"] < 0.5
     assert again["outcome"] in ("tuned", "random", "tie")
-    assert again["method"] == "asha(tpe)"
+    assert again["method"] == "hypertune"
     assert again["best"]["test_error"]["mean"] < 0.08
 
 
