@@ -36,25 +36,43 @@ def test_levels_are_powers_and_logs_run_from_zero_to_one() -> None:
 
 
 def test_a_loss_is_the_lowest_up_to_the_first_report_at_the_level() -> None:
-    events = [start(0), report(0, 1, 5.0), report(0, 2, 1.0), report(0, 4, 3.0), report(0, 5, 0.5)]
+    events: list[Event] = [
+        start(0),
+        report(0, 1, 5.0),
+        report(0, 2, 1.0),
+        report(0, 4, 3.0),
+        report(0, 5, 0.5),
+    ]
     losses = staged(events).losses[0, :, 0]
     np.testing.assert_array_equal(losses, [5.0, 1.0, np.nan, np.nan])
 
 
 def test_a_trial_that_completes_early_fills_the_rest() -> None:
-    events = [start(0), report(0, 1, 5.0), Ended(0, 1, "completed", {"loss": 2.0}, 4)]
+    events: list[Event] = [start(0), report(0, 1, 5.0), Ended(0, 1, "completed", {"loss": 2.0}, 4)]
     out = staged(events)
     assert out.losses[0, :, 0].tolist() == [5.0, 2.0, 2.0, 2.0]
     assert out.results == 4
 
 
 def test_failed_trials_and_reports_without_a_loss_count_for_nothing() -> None:
-    events = [start(0), report(0, 1, 5.0), Ended(0, 1, "failed"), start(1), Reported(1, 1, 3, {})]
+    events: list[Event] = [
+        start(0),
+        report(0, 1, 5.0),
+        Ended(0, 1, "failed"),
+        start(1),
+        Reported(1, 1, 3, {}),
+    ]
     assert np.isnan(staged(events).scalar(np.random.default_rng(0))).all()
 
 
 def test_a_fork_has_no_losses_below_its_parent() -> None:
-    events = [start(0), report(0, 1, 5.0), report(0, 3, 4.0), start(1, (0, 3)), report(1, 9, 2.0)]
+    events: list[Event] = [
+        start(0),
+        report(0, 1, 5.0),
+        report(0, 3, 4.0),
+        start(1, (0, 3)),
+        report(1, 9, 2.0),
+    ]
     np.testing.assert_array_equal(staged(events).losses[1, :, 0], [np.nan, np.nan, 2.0, np.nan])
 
 

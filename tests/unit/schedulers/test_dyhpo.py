@@ -111,4 +111,4 @@ def test_it_needs_steps_one_objective_and_sensible_settings() -> None:
         method.init(Problem(SPACE, (Objective("loss"), Objective("size")), Fidelity(10)))
     for settings in ({"first": 1}, {"proposals": 0}, {"budgets": 0}):
         with pytest.raises(ConfigError):
-            Dyhpo(Random(), **settings)  # type: ignore[arg-type]
+            Dyhpo(Random(), **settings)
