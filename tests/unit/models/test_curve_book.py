@@ -20,7 +20,9 @@ def book(high: int = 10, limits: tuple[Limit, ...] = ()) -> CurveBook:
     return CurveBook.of(Problem(Space(x=Float(0, 1)), (Objective("loss"),), Fidelity(high), limits))
 
 
-def feed(target: CurveBook, trial: int, losses: list[float], *, x: float = 0.5, until: int | None = None) -> None:
+def feed(
+    target: CurveBook, trial: int, losses: list[float], *, x: float = 0.5, until: int | None = None
+) -> None:
     target.apply(Started(trial, {"x": x}, until or len(losses)))
     for step, loss in enumerate(losses, 1):
         target.apply(Reported(trial, 1, step, {"loss": loss}))

@@ -89,11 +89,18 @@ def test_a_new_configuration_has_no_curve_and_absent_codes_are_nothing() -> None
     codes[:, 0] = 1.0
     summary = read.summary_of(np.full((3, read.PICKS), 0.6))
     out = read.tokens(
-        codes, np.full((2, read.PICKS), 0.9), np.array([0.0, 0.5]), np.array([0.0, 4.0]), summary, np.array([0.5, 1.0])
+        codes,
+        np.full((2, read.PICKS), 0.9),
+        np.array([0.0, 0.5]),
+        np.array([0.0, 4.0]),
+        summary,
+        np.array([0.5, 1.0]),
     )
     assert out.shape == (2, read.TOKEN)
     assert out[0, 0] == pytest.approx(np.sqrt(3.0))
     assert not out[:, 1:DIMENSIONS].any()
     assert not out[0, DIMENSIONS : DIMENSIONS + read.PICKS].any()
     np.testing.assert_allclose(out[1, DIMENSIONS : DIMENSIONS + read.PICKS], 1.2, rtol=1e-5)
-    assert not read.tokens(codes, np.full((2, read.PICKS), 0.9), np.ones(2), np.ones(2), summary)[:, -4:].any()
+    assert not read.tokens(codes, np.full((2, read.PICKS), 0.9), np.ones(2), np.ones(2), summary)[
+        :, -4:
+    ].any()
