@@ -33,11 +33,9 @@ def some_rows(seed: int = 0, t: int = 12) -> joint.Rows:
 def test_the_gradient_of_the_evidence_is_that_of_differences(
     shape: joint.Shape, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = []
+    seen: list[tuple[Any, Any]] = []
 
-    def watched(
-        function: object, start: np.ndarray, *rest: object, **more: object
-    ) -> tuple[np.ndarray, float]:
+    def watched(function: Any, start: np.ndarray, *rest: object, **more: object) -> tuple[np.ndarray, float]:
         seen.append((function, start))
         return start, 0.0
 
