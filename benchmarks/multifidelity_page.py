@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "methods" / "multifidelity.md"
 OURS = "tw:"
+AUTO = "hypertune"
 # Fewer are shown, but not named as the best.
 SEEDS = 2
 
@@ -59,6 +60,13 @@ def regrets(summary: dict[str, Any], at: str) -> dict[str, float]:
     """Mean regret by tool after ``at`` full trainings' worth of steps, of those with ``SEEDS`` seeds at least."""
     standings = summary["at"][at]["standings"]
     return {s["name"]: float(s["regret"]) for s in standings if s["seeds"] >= SEEDS}
+
+
+def against(summary: dict[str, Any], at: str) -> float:
+    """Mean regret of ``auto`` over the least of any other tool; below 1 ``auto`` is ahead."""
+    found = regrets(summary, at)
+    others = [r for n, r in found.items() if not n.startswith(OURS)]
+    return found[f"{OURS}{AUTO}"] / max(min(others), 1e-9)
 
 
 def _least(found: dict[str, float], ours: bool) -> str:
