@@ -8,7 +8,7 @@ import pytest
 from tunewright.core.domains import Choice, Float, Int, Order
 from tunewright.core.space import Space
 from tunewright.errors import ConfigError
-from tunewright.models.explore import explored
+from tunewright.models.explore import explored, settled
 
 SPACE = Space(
     kind=Choice(
@@ -43,4 +43,4 @@ def test_named_parameters_stay_and_others_are_drawn_anew() -> None:
 
 def test_a_name_that_is_none_of_the_space_is_refused() -> None:
     with pytest.raises(ConfigError, match="fixed must name parameters"):
-        drawn(1, fixed=("height",))
+        settled(SPACE, ("height",))
