@@ -86,12 +86,9 @@ def flipped(config: dict[str, Any], step: int) -> dict[str, float]:
 
 
 def methods() -> list[str]:
-    """Every entry, and schedulers around random search as well as their default."""
+    """Every entry, and some schedulers around random search as well as their default."""
     names = [m.name for m in catalog.METHODS.values() if m.kind != "policy"]
-    schedulers = [
-        m for m in catalog.METHODS.values() if m.kind == "scheduler" and m.wraps not in ("", "random")
-    ]
-    return [*names, "auto", *(f"{m.name}(random)" for m in schedulers)]
+    return [*names, "auto", *(f"{name}(random)" for name in AROUND_RANDOM)]
 
 
 def make(name: str, problem: Problem) -> Any:
@@ -125,6 +122,7 @@ def kinds_for(name: str) -> list[str]:
     )
 
 
+AROUND_RANDOM = ("asha", "halting", "hyperband", "median")
 THINKERS = ("bayes", "auto", "ifbo", "fms", "dyhpo", "mobster", "hypertune", "joint", "pb2")
 CASES = [
     (m, s, k)
