@@ -48,7 +48,7 @@ def _regrets(runs: list[list[Trace]], tasks: list[Task], steps: int) -> NDArray[
 def run(quick: bool) -> Result:
     """Checks the claim."""
     baseline = "Hyperband; Hyperband around TPE (BOHB); ASHA with random search"
-    seeds = seeds_for(quick, 6)[: 1 if quick else None]
+    seeds = seeds_for(quick, 10)[: 1 if quick else None]
     try:
         tasks = curve_tasks(quick)
     except ConfigError as error:

@@ -48,7 +48,7 @@ _WORKERS, _BUDGET = 8, 16 * 81
 def run(quick: bool) -> Result:
     """Checks the claim."""
     baseline = "asynchronous Hyperband; asynchronous Hyperband around TPE"
-    seeds = seeds_for(quick, 8)[: 1 if quick else None]
+    seeds = seeds_for(quick, 10)[: 1 if quick else None]
     try:
         tasks = curve_tasks(quick)
     except ConfigError as error:
