@@ -123,7 +123,10 @@ def kinds_for(name: str) -> list[str]:
 
 
 AROUND_RANDOM = ("asha", "halting", "hyperband", "median")
-THINKERS = ("bayes", "auto", "ifbo", "fms", "dyhpo", "mobster", "hypertune", "joint", "pb2")
+THINKERS = (
+    "auto", "bayes", "boss", "bounding_box", "dyhpo", "fms", "hypertune", "ifbo", "joint", "mobster", "pb2", "portfolio",
+    "prior", "saas", "turbo",
+)  # fmt: skip
 CASES = [
     (m, s, k)
     for m in methods()
