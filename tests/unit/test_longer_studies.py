@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import tunewright as tw
+from tunewright.bench.simulate import Task, simulate
+from tunewright.catalog import build
 from tunewright.core.events import Extended
-from tunewright.core.problem import Fidelity
+from tunewright.core.problem import Fidelity, Problem
 from tunewright.errors import ConfigError
 
 SPACE = tw.Space(x=tw.Float(0, 1))
@@ -48,7 +51,7 @@ def opened(path: Path, steps: Any = None, **more: Any) -> tw.Study:
     return tw.Study.open("s", SPACE, steps=steps, storage=str(path / "s.db"), **more)
 
 
-@pytest.mark.parametrize("method", ["asha", "hyperband", "asha(tpe)", "random"])
+@pytest.mark.parametrize("method", ["asha", "hyperband", "hypertune", "mobster", "asha(tpe)", "random"])
 def test_more_steps_continue_what_is_there(method: str, tmp_path: Path) -> None:
     train = Train()
     with opened(tmp_path, 9, method=method, resumable=True) as study:
@@ -71,6 +74,16 @@ def test_more_steps_continue_what_is_there(method: str, tmp_path: Path) -> None:
         found = study.replay()
         assert found.verified + found.skipped == found.decisions
         assert found.skipped <= 1, "at most the rest of the best one"
+
+
+@pytest.mark.parametrize("method", ["asha", "hypertune", "mobster", "guarded", "topk"])
+def test_completed_trials_are_promoted_beyond_their_former_end(method: str) -> None:
+    problem = Problem(SPACE, fidelity=Fidelity(9))
+    task = Task("lines", problem, lambda c: (c["x"] + 1 / np.arange(1.0, 28.0), np.ones(27)), 0.0, 1.0)
+    trace = simulate(build(method), task, steps=500, longer=[(200, 27)])
+    forks = [t for t in trace.ledger.trials if t.parent is not None]
+    assert len(forks) > 1
+    assert all(t.parent == (t.why["continues"], 9) for t in forks)
 
 
 def test_the_same_steps_or_none_change_nothing(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunewright.core.algorithm import Action, Algorithm, Resume, Start, generator
-from tunewright.core.events import Event, Started
+from tunewright.core.events import Event, Extended, Started
 from tunewright.core.panel import Panel
 from tunewright.core.problem import Problem
 from tunewright.core.rungs import Ladder, checked_eta, levels, share, steps_of
@@ -97,9 +97,15 @@ class Hypertune:
         for event in events:
             state.staged.apply(event)
             if isinstance(event, Started):
-                state.member[event.trial] = (
-                    steps.index(event.until) if event.until in steps else len(steps) - 1
+                own = steps.index(event.until) if event.until in steps else len(steps) - 1
+                # A trial that goes on, since trainings became longer, stays in its bracket.
+                parent = event.parent[0] if event.parent is not None else -1
+                state.member[event.trial] = next(
+                    (i for i, ladder in enumerate(state.ladders) if parent in ladder.formers), own
                 )
+            elif isinstance(event, Extended):
+                for ladder in state.ladders:
+                    ladder.apply(event)
             trial = getattr(event, "trial", None)
             bracket = state.member.get(trial) if isinstance(trial, int) else None
             if trial is not None and bracket is not None:
@@ -150,7 +156,7 @@ class Hypertune:
         out: FloatArray = raw / raw.sum()
         return out
 
-    def _promotions(self, state: HypertuneState) -> Iterator[Resume]:
+    def _promotions(self, state: HypertuneState) -> Iterator[Resume | Start]:
         for ladder in state.ladders:
             for trial, target in ladder.cut.items():
                 yield Resume(trial, target)
@@ -160,10 +166,10 @@ class Hypertune:
                 # Later than in ASHA: only where the next rung would still be at most a share of this one.
                 spare = share(below.n, self.eta) - ladder.passed(top - bracket)
                 for trial in islice(below.top(share(below.n, self.eta), lagging=True), max(0, spare)):
-                    yield Resume(trial, above.level, {"rung": below.level, "of": below.n})
+                    yield ladder.go_on(trial, above.level, {"rung": below.level, "of": below.n})
 
 
-def _leftover(ladders: list[Ladder]) -> Iterator[Resume]:
+def _leftover(ladders: list[Ladder]) -> Iterator[Resume | Start]:
     """The best trial of the highest rung where the best one still waits."""
     most = max(len(ladder.rungs) for ladder in ladders)
     for back in range(2, most + 1):
@@ -171,4 +177,4 @@ def _leftover(ladders: list[Ladder]) -> Iterator[Resume]:
             if len(ladder.rungs) >= back:
                 below, above = ladder.rungs[-back], ladder.rungs[1 - back]
                 for trial in below.top(1):
-                    yield Resume(trial, above.level, {"rung": below.level, "of": below.n})
+                    yield ladder.go_on(trial, above.level, {"rung": below.level, "of": below.n})
