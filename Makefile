@@ -12,7 +12,7 @@ DEV_STAMP := $(VENV)/.stamp-dev
 BENCH_STAMP := $(VENV)/.stamp-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow check lint format types contracts bench claims docs clean
+.PHONY: help install demo test test-examples test-browser test-slow check lint format types contracts bench audit sbom claims docs ui screens clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 20
@@ -28,7 +28,7 @@ $(RUN_STAMP): pyproject.toml constraints-dev.txt | $(BIN)/python
 	@touch $@
 
 $(DEV_STAMP): $(RUN_STAMP)
-	$(PIP) install -qq -c constraints-dev.txt -e '.[dev,docs,trees,frames,plot,bench,optim]'
+	$(PIP) install -qq -c constraints-dev.txt lightgbm catboost -e '.[dev,docs,trees,sklearn,frames,plot,bench,optim,postgres,ray,slurm,remote,lightning,keras,huggingface,hydra,tensorboard,wandb,shap]'
 	@touch $@
 
 $(BENCH_STAMP): $(DEV_STAMP)
@@ -41,7 +41,14 @@ demo: $(RUN_STAMP)  ## Tune a real model on two workers and write demo-report.ht
 	$(BIN)/tunewright demo
 
 test: $(DEV_STAMP)  ## Run the quick tests
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow and not stat'
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow and not stat and not examples and not browser'
+
+test-examples: $(DEV_STAMP)  ## Run every example of the documentation
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'examples and not slow'
+
+test-browser: $(DEV_STAMP)  ## Drive the dashboard with a real browser (needs chromium and npm)
+	@test -d ui/node_modules || npm ci --prefix ui --no-audit --no-fund --silent
+	$(BIN)/python -m pytest -m browser tests/browser
 
 test-slow: $(DEV_STAMP)  ## Run the slow and the statistical tests
 	$(BIN)/python -m pytest -m 'slow or stat'
@@ -68,8 +75,20 @@ bench: $(BENCH_STAMP)  ## Measure overhead, storage and crash safety beside othe
 	$(BIN)/python -m benchmarks.storage
 	$(BIN)/python -m benchmarks.crash
 
+audit: $(DEV_STAMP)  ## Look for known holes in the code and in what is installed
+	$(BIN)/python .ci/audit.py
+
+sbom: $(DEV_STAMP)  ## Write what is installed to sbom.json, as CycloneDX
+	$(BIN)/python .ci/audit.py --sbom sbom.json
+
 claims: $(DEV_STAMP)  ## Show every published claim with its measured result
 	$(BIN)/python -m claims table
+
+ui:  ## Compile the dashboard (needs npm)
+	cd ui && npm ci --no-audit --no-fund --silent && npx tsc -p .
+
+screens: $(DEV_STAMP)  ## Take the pictures of the dashboard for the documentation again (needs chromium)
+	$(BIN)/python -m benchmarks.screenshots
 
 docs: $(DEV_STAMP)  ## Build the documentation; warnings are errors
 	$(BIN)/python -m sphinx -W --keep-going -q -b html -d docs/_build/doctrees docs docs/_build/html

@@ -2,12 +2,14 @@
 
 One trial is an ask and a tell through the public API, each in a transaction of its own, with the random sampler and
 ten parameters. Processes start together and share one study. Besides trials per second of wall time the table has the
-CPU time per trial, which a busy machine disturbs less, and the longest time that any process waited for a call.
+CPU time per trial, which a busy machine disturbs less, and the longest time that any process waited for a call; the CPU
+time is that of the clients, without the database's or the server's.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.metadata
 import importlib.util
 import json
@@ -18,49 +20,76 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+from benchmarks.faults.places import File, Place, Postgres, Server
 from benchmarks.overhead import RESULTS, ROOT, loss, space
+from benchmarks.postgres import available
 
+# Kinds of store, and how many processes use one study at a time. ``batches`` asks and tells a hundred trials at once.
 STORES = {
-    "tunewright": ["process", "full"],
-    "tunewright-log": ["process", "full"],
-    "optuna": ["sqlite", "journal"],
+    "optuna": {"sqlite": (1, 8), "journal": (1, 8), "postgres": (1, 8)},
+    "tunewright": {"process": (1, 8, 16), "full": (1, 8, 16), "postgres": (1, 4, 8, 16), "http": (1, 8)},
+    "tunewright-batches": {"process": (1,), "postgres": (1, 4), "http": (1,)},
+    "tunewright-log": {"process": (1, 8), "full": (1, 8)},
 }
-# Trials per second of wall time to reach, by (durability, processes).
-GOALS = {("process", 1): 3000, ("process", 8): 2500, ("full", 1): 1500, ("full", 8): 1500}
+# Trials per second of wall time to reach, by (system, kind, processes).
+GOALS = {
+    ("tunewright", "process", 1): 3000,
+    ("tunewright", "process", 8): 2500,
+    ("tunewright", "full", 1): 1500,
+    ("tunewright", "full", 8): 1500,
+    ("tunewright", "postgres", 1): 800,
+    ("tunewright", "postgres", 8): 1500,
+    ("tunewright", "http", 8): 800,
+    ("tunewright-batches", "postgres", 1): 10_000,
+}
+BATCH = 100
 PATIENCE = 0.5
 OPEN_GOAL = 0.3
 TRIALS, REPORTS = 10_000, 20
 
 
-def study_of(folder: str, durability: str, **options: Any) -> Any:
-    """Our study in an SQLite file."""
+def study_of(address: str, **options: Any) -> Any:
+    """Our study at an address."""
     import tunewright as tw
 
-    storage = f"sqlite:///{folder}/studies.db?durability={durability}"
-    return tw.Study.open("bench", space(), method="random", storage=storage, seed=1, **options)
+    return tw.Study.open("bench", space(), method="random", storage=address, seed=1, **options)
 
 
-def ours(folder: str, durability: str) -> Callable[[], None]:
+def ours(address: str, kind: str) -> Callable[[], int]:
     """One ask and tell of ours, through the public API."""
-    study = study_of(folder, durability)
+    study = study_of(address)
 
-    def step() -> None:
+    def step() -> int:
         asked = study.ask()
         asked.tell(loss(asked.params))
+        return 1
 
     return step
 
 
-def raw(folder: str, durability: str) -> Callable[[], None]:
+def batches(address: str, kind: str) -> Callable[[], int]:
+    """A hundred trials asked and told at once."""
+    study = study_of(address)
+
+    def step() -> int:
+        many = study.ask_many(BATCH)
+        study.tell_many([(asked, loss(asked.params)) for asked in many])
+        return len(many)
+
+    return step
+
+
+def raw(address: str, kind: str) -> Callable[[], int]:
     """The same two transactions on the bare log: what the store alone costs."""
     from tunewright.core.events import Ended, Event, Record, Started
     from tunewright.store.clock import worker_id
-    from tunewright.store.sqlite import SqliteStore
+    from tunewright.store.urls import open_store
 
-    store = SqliteStore(f"{folder}/studies.db", durability=durability)  # type: ignore[arg-type]
+    store = open_store(address)
     key, worker = store.create("raw", {}, exist_ok=True).id, worker_id("raw")
     config = {f"parameter_{i}": 0.123456789 * i for i in range(10)}
     seen = {"trials": 0, "cursor": 0}
@@ -70,25 +99,27 @@ def raw(folder: str, durability: str) -> Callable[[], None]:
         seen["cursor"] = tail[-1].seq if tail else seen["cursor"]
         return [Started(seen["trials"], config)]
 
-    def step() -> None:
+    def step() -> int:
         (record,) = store.decide(key, seen["cursor"], choose, worker=worker)
         store.append(key, [Ended(seen["trials"], record.seq, metrics={"loss": 0.5})], worker=worker)
+        return 1
 
     return step
 
 
-def optunas(folder: str, kind: str) -> Callable[[], None]:
-    """One ask and tell of Optuna on its SQLite or journal storage."""
-    study = optuna_study(folder, kind)
+def optunas(address: str, kind: str) -> Callable[[], int]:
+    """One ask and tell of Optuna on its SQLite, journal or PostgreSQL storage."""
+    study = optuna_study(address, kind)
 
-    def step() -> None:
+    def step() -> int:
         trial = study.ask()
         study.tell(trial, loss(suggest(trial)))
+        return 1
 
     return step
 
 
-def optuna_study(folder: str, kind: str) -> Any:
+def optuna_study(address: str, kind: str) -> Any:
     """Optuna's study; opened one process after the other, because its first starts collide."""
     import warnings
 
@@ -97,9 +128,9 @@ def optuna_study(folder: str, kind: str) -> Any:
 
     warnings.simplefilter("ignore")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    storage: Any = f"sqlite:///{folder}/optuna.db"
+    storage: Any = address
     if kind == "journal":
-        backend = JournalFileBackend(f"{folder}/journal.log")
+        backend = JournalFileBackend(address.removeprefix("journal://"))
         storage = optuna.storages.JournalStorage(backend)
     return optuna.create_study(
         study_name="bench", storage=storage, load_if_exists=True, sampler=optuna.samplers.RandomSampler()
@@ -118,12 +149,12 @@ def suggest(trial: Any) -> dict[str, Any]:
     return config | {"c2": trial.suggest_categorical("c2", ["u", "v", "w", "x", "y"])}
 
 
-STEPS = {"tunewright": ours, "tunewright-log": raw, "optuna": optunas}
+STEPS = {"tunewright": ours, "tunewright-batches": batches, "tunewright-log": raw, "optuna": optunas}
 
 
-def work(system: str, kind: str, folder: str, seconds: float) -> None:
+def work(system: str, kind: str, address: str, seconds: float) -> None:
     """One worker process: opens the study, waits for the signal, asks and tells until the time is over."""
-    step = STEPS[system](folder, kind)
+    step = STEPS[system](address, kind)
     step()
     print("ready", flush=True)
     start = float(sys.stdin.readline())
@@ -132,9 +163,9 @@ def work(system: str, kind: str, folder: str, seconds: float) -> None:
     count, longest, cpu = 0, 0.0, time.process_time()
     begun = last = time.perf_counter()
     while last - begun < seconds:
-        step()
+        done = step()
         now = time.perf_counter()
-        longest, last, count = max(longest, now - last), now, count + 1
+        longest, last, count = max(longest, now - last), now, count + done
     print(
         json.dumps(
             {"count": count, "longest": longest, "cpu": time.process_time() - cpu, "wall": last - begun}
@@ -142,12 +173,28 @@ def work(system: str, kind: str, folder: str, seconds: float) -> None:
     )
 
 
+@contextlib.contextmanager
+def home(kind: str) -> Iterator[Place]:
+    """A fresh store of a kind, with its server where it has one."""
+    with tempfile.TemporaryDirectory(prefix="tunewright-bench-") as folder:
+        place: Place = File(Path(folder), kind)
+        if kind == "postgres":
+            place = Postgres()
+        elif kind == "http":
+            place = Server(Path(folder))
+        place.start()
+        try:
+            yield place
+        finally:
+            place.close()
+
+
 def race(system: str, kind: str, processes: int, seconds: float) -> dict[str, float]:
     """Several workers on one fresh study."""
-    with tempfile.TemporaryDirectory(prefix="tunewright-bench-") as folder:
+    with home(kind) as place:
         workers = []
         for _ in range(processes):
-            worker = child("--work", system, kind, folder, str(seconds))
+            worker = child("--work", system, kind, place.url(system.partition("-")[0]), str(seconds))
             assert worker.stdout is not None
             if worker.stdout.readline().strip() != "ready":
                 raise SystemExit(f"a worker of {system} {kind} did not start")
@@ -186,7 +233,7 @@ def fill(system: str, folder: str, trials: int) -> None:
     if system == "optuna":
         import optuna
 
-        study = optuna_study(folder, "sqlite")
+        study = optuna_study(f"sqlite:///{folder}/optuna.db", "sqlite")
         source = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
         for _ in range(trials):
             trial = source.ask()
@@ -200,7 +247,7 @@ def fill(system: str, folder: str, trials: int) -> None:
 
     from tunewright.core.events import Ended, Event, Reported, Started
 
-    study = study_of(folder, "process", steps=REPORTS)
+    study = study_of(f"sqlite:///{folder}/studies.db", steps=REPORTS)
     rng, session = np.random.default_rng(0), study.session
     for block in range(0, trials, 200):
         events: list[Event] = []
@@ -221,10 +268,10 @@ def opened(system: str, folder: str) -> dict[str, float]:
         import optuna  # noqa: F401 - so that the import is not counted
         import sqlalchemy  # noqa: F401
     else:
-        study_of(tempfile.mkdtemp(prefix="tunewright-bench-"), "process").close()
+        study_of(f"sqlite:///{tempfile.mkdtemp(prefix='tunewright-bench-')}/studies.db").close()
     wall, cpu = time.perf_counter(), time.process_time()
     if system == "optuna":
-        study = optuna_study(folder, "sqlite")
+        study = optuna_study(f"sqlite:///{folder}/optuna.db", "sqlite")
         count = len(study.get_trials(deepcopy=False))
     else:
         import tunewright as tw
@@ -260,10 +307,14 @@ def races(seconds: float, repeats: int, peer: bool) -> list[dict[str, Any]]:
     )
     table: list[dict[str, Any]] = []
     base: dict[int, float] = {}
-    order = ["optuna", "tunewright", "tunewright-log"] if peer else ["tunewright", "tunewright-log"]
-    for system in order:
-        for kind in STORES[system]:
-            for processes in (1, 8):
+    for system in [s for s in STORES if peer or s != "optuna"]:
+        for kind, counts in STORES[system].items():
+            if repeats == 1 and (system, kind) in (("optuna", "journal"), ("optuna", "postgres")):
+                continue  # what a quick look is for is ours
+            if kind == "postgres" and not available():
+                print(f"{system + ' ' + kind:<24} PostgreSQL is not installed")
+                continue
+            for processes in counts if repeats > 1 else [c for c in counts if c in (1, 8)]:
                 runs = [
                     race(system, kind, processes, seconds)
                     for _ in range(repeats if system != "optuna" else 1)
@@ -271,7 +322,7 @@ def races(seconds: float, repeats: int, peer: bool) -> list[dict[str, Any]]:
                 row: dict[str, Any] = {"system": system, "kind": kind, "processes": processes, **median(runs)}
                 if (system, kind) == ("optuna", "sqlite"):
                     base[processes] = row["rate"]
-                goal = GOALS.get((kind, processes)) if system == "tunewright" else None
+                goal = GOALS.get((system, kind, processes))
                 ratio = f"{row['rate'] / base[processes]:7.1f}x" if processes in base else "-"
                 print(
                     f"{system + ' ' + kind:<24}{processes:>10}{row['rate']:>10.0f}{goal or '-':>7}{row['cpu_us']:>8.0f}"
@@ -320,8 +371,10 @@ def main() -> int:
         f"random sampler, 10 parameters, median of {repeats}; optuna {version}; Python {platform.python_version()}"
     )
     table = races(seconds, repeats, peer)
-    starved = max(r["longest"] for r in table if r["system"] == "tunewright")
-    print(f"longest wait of any of our processes: {starved:.3f} s (to reach: {PATIENCE})")
+    starved = max(
+        r["longest"] for r in table if r["system"] == "tunewright" and r["kind"] in ("process", "full")
+    )
+    print(f"longest wait of any of our processes on SQLite: {starved:.3f} s (to reach: {PATIENCE})")
     opens = openings(args.quick, repeats, peer)
     if args.save:
         RESULTS.mkdir(parents=True, exist_ok=True)

@@ -1,13 +1,15 @@
-"""Writes the page of claims from the stored results."""
+"""Writes the page of claims from the stored results, and the short form of them that comes with the package."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 from claims.record import load, names, stored
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "methods" / "claims.md"
+SHIPPED = PAGE.parents[2] / "src" / "tunewright" / "web" / "claims.json"
 _HEAD = """# Claims checked
 
 Every method comes with the claim that made it known, and a check of it that anybody can run:
@@ -65,7 +67,34 @@ def _number(value: object) -> str:
 
 
 def write() -> Path:
-    """Writes the page and returns where."""
+    """Writes the page and the short form, and returns where the page is."""
     PAGE.parent.mkdir(parents=True, exist_ok=True)
     PAGE.write_text(render(), encoding="utf-8")
+    SHIPPED.write_text(shipped(), encoding="utf-8")
     return PAGE
+
+
+def shipped() -> str:
+    """The verdicts as JSON, each with the methods of the catalogue that it is about: those whose module has its name."""
+    from tunewright import catalog
+
+    entries: list[Any] = [*catalog.METHODS.values(), *catalog.INSIDE.values(), *catalog.REMOVING.values()]
+    rows = []
+    for name in names():
+        record = stored(name)
+        if record is None:
+            continue
+        seeds: Any = record["seeds"]
+        about = {e.name for e in entries if name in (e.name, e.path.partition(":")[0].rpartition(".")[2])}
+        rows.append(
+            {
+                "claim": name,
+                "title": str(load(name).CLAIM.title),
+                "paper": record["paper"],
+                "verdict": record["verdict"],
+                "summary": record["summary"],
+                "seeds": len(seeds),
+                "methods": sorted(about),
+            }
+        )
+    return json.dumps(rows, indent=1, ensure_ascii=False) + "\n"

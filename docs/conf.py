@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import metadata
 from pathlib import Path
+
+os.environ.setdefault(
+    "KERAS_BACKEND", "torch"
+)  # without one, keras cannot be imported and its page not be made
 
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
@@ -16,6 +21,7 @@ version = ".".join(release.split(".")[:2])
 
 extensions = [
     "generated",
+    "llms",
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
@@ -44,3 +50,4 @@ html_theme_options = {
 }
 html_show_sphinx = False
 html_copy_source = True
+html_static_path = ["_static"]

@@ -11,10 +11,13 @@ from tunewright.core.constraints import Range
 from tunewright.core.domains import Bool, Choice, Domain, Float, Int, Order, Permutation, Scalar, Subset
 from tunewright.core.events import (
     Amended,
+    Controlled,
+    Dropped,
     Edited,
     Ended,
     Enqueued,
     Event,
+    Extended,
     Interrupted,
     Noted,
     Paused,
@@ -24,6 +27,7 @@ from tunewright.core.events import (
     Saved,
     Signalled,
     Started,
+    Tagged,
 )
 from tunewright.core.problem import Problem
 from tunewright.core.space import Space
@@ -57,7 +61,7 @@ plain = st.one_of(
     st.booleans(),
     st.integers(-99, 99),
     finite,
-    st.text(max_size=8).filter(lambda s: not any(0xD800 <= ord(c) <= 0xDFFF for c in s)),
+    st.text(max_size=8).filter(lambda s: not any(0xD800 <= ord(c) <= 0xDFFF or c == "\0" for c in s)),
 )
 options = st.lists(plain, min_size=1, max_size=6, unique_by=lambda v: (type(v).__name__, v))
 orders = options.map(Order)
@@ -163,6 +167,44 @@ def _possible(draw: st.DrawFn, ledger: Ledger, config: dict[str, Any]) -> Event:
             )
         )
     return started if n < 3 or kind == "start" else Noted("idle", {})
+
+
+def _rarer(draw: st.DrawFn, ledger: Ledger, config: dict[str, Any]) -> Event | None:
+    """An event that only some studies meet: a fork, a replicate, a checkpoint given up, longer trainings."""
+    n, problem = len(ledger.trials), ledger.problem
+    kind = draw(st.sampled_from(["fork", "replicate", "drop", "extend", "zombie", "control", "tag"]))
+    if kind == "control":
+        return Controlled(draw(st.sampled_from(["pause", "resume", "stop"])))
+    if kind == "tag":
+        tags = st.lists(st.sampled_from("abc"), max_size=2).map(tuple)
+        return Tagged(draw(tags), draw(tags), draw(st.none() | st.integers(0, max(0, n - 1))))
+    if kind == "fork" and ledger.saves:
+        donor = draw(st.sampled_from(list(ledger.saves)))
+        return Started(n, config, 9, (donor, draw(st.integers(0, 9))))
+    if kind == "replicate" and n:
+        original = draw(st.integers(0, n - 1))
+        return Started(n, ledger.trials[original].config, None, (original, 0), why={"replicate_of": original})
+    if kind == "drop" and ledger.saves:
+        trial, savings = draw(st.sampled_from(list(ledger.saves.items())))
+        return Dropped(trial, draw(st.sampled_from([s[1] for s in savings if s is not None])), "gone")
+    if kind == "extend" and problem.fidelity is not None and problem.fidelity.high < 20:
+        return Extended(problem.fidelity.high + 3, problem.fidelity.high)
+    over = [t for t in ledger.trials if t.finished]
+    if kind == "zombie" and over:
+        return Amended(draw(st.sampled_from(over)).id, {**config, "y": 2})
+    return None
+
+
+@st.composite
+def full_logs(draw: st.DrawFn, problem: Problem, most: int = 60) -> list[Record]:
+    """Logs that have the rarer events, too; algorithms for one length of training are not told of them."""
+    ledger, records = Ledger(problem), []
+    for seq in range(1, draw(st.integers(0, most)) + 1):
+        config = {"x": draw(st.floats(0, 1))}
+        rare = _rarer(draw, ledger, config) if draw(st.integers(0, 3)) == 0 else None
+        records.append(Record(seq, float(seq), f"w{seq % 3}", rare or _possible(draw, ledger, config)))
+        ledger.apply(records[-1])
+    return records
 
 
 @st.composite

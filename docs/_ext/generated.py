@@ -9,11 +9,15 @@ import api_page
 import cli_page
 import errors_page
 import events_page
+import gallery_page
+import http_page
 import methods_page
 import network_page
 
 PAGES = {
     "concepts/errors.md": errors_page.render,
+    "gallery/charts.md": gallery_page.charts,
+    "gallery/programs.md": gallery_page.examples,
     "methods/all.md": methods_page.render,
     "methods/inside.md": methods_page.inside,
     "methods/removing.md": methods_page.removing,
@@ -24,6 +28,7 @@ PAGES = {
     "reference/federated.md": api_page.federated,
     "reference/cli.md": cli_page.render,
     "reference/events.md": events_page.render,
+    "reference/http.md": http_page.render,
 }
 
 

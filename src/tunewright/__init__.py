@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tunewright import architect, transfer
+    from tunewright import architect, presets, transfer
     from tunewright.analysis.lineage import Schedule
     from tunewright.confirming import confirm, confirmed
     from tunewright.core.combinatorial import Permutation, Subset
@@ -17,9 +17,12 @@ if TYPE_CHECKING:
     from tunewright.core.space import Space
     from tunewright.core.trial import Trial
     from tunewright.errors import InvalidTrial, LeaseLost, SpaceError, TunewrightError
+    from tunewright.integrations.search_cv import SearchCV
+    from tunewright.run.ray import Ray
     from tunewright.run.session import Policy
     from tunewright.run.worker import Attempt
     from tunewright.study import Asked, Study
+    from tunewright.tuning import objective, tune
 
 __version__ = "0.1.0.dev0"
 
@@ -41,7 +44,9 @@ _WHERE = {
     "Policy": "tunewright.run.session",
     "Problem": "tunewright.core.problem",
     "Range": "tunewright.core.constraints",
+    "Ray": "tunewright.run.ray",
     "Schedule": "tunewright.analysis.lineage",
+    "SearchCV": "tunewright.integrations.search_cv",
     "Space": "tunewright.core.space",
     "SpaceError": "tunewright.errors",
     "Study": "tunewright.study",
@@ -52,9 +57,12 @@ _WHERE = {
     "confirm": "tunewright.confirming",
     "confirmed": "tunewright.confirming",
     "log": "tunewright.core.declare",
+    "objective": "tunewright.tuning",
     "one_of": "tunewright.core.declare",
+    "presets": "tunewright.presets",
     "space_of": "tunewright.core.declare",
     "transfer": "tunewright.transfer",
+    "tune": "tunewright.tuning",
 }
 __all__ = [
     "Asked",
@@ -74,7 +82,9 @@ __all__ = [
     "Policy",
     "Problem",
     "Range",
+    "Ray",
     "Schedule",
+    "SearchCV",
     "Space",
     "SpaceError",
     "Study",
@@ -85,9 +95,12 @@ __all__ = [
     "confirm",
     "confirmed",
     "log",
+    "objective",
     "one_of",
+    "presets",
     "space_of",
     "transfer",
+    "tune",
 ]
 
 

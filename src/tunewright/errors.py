@@ -114,9 +114,17 @@ class SchemaError(StoreError):
 
 
 class StoreUnavailable(StoreError):
-    """The store is locked, full, read-only or unreachable."""
+    """The store is locked, full, read-only or unreachable.
+
+    Attributes:
+        passing: Whether the same call may well succeed later, such as once a full disk has room again.
+    """
 
     code = "TW046"
+
+    def __init__(self, *args: object, passing: bool = False) -> None:
+        super().__init__(*args)
+        self.passing = passing
 
 
 class RunError(TunewrightError):

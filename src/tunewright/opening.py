@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import msgspec
+
 from tunewright import catalog
 from tunewright.core.algorithm import Algorithm, describe
 from tunewright.core.declare import Declared, space_from
+from tunewright.core.limits import SPEC, checked_json, checked_name, checked_space
 from tunewright.core.problem import Fidelity, Limit, Objective, Problem, with_functions
+from tunewright.core.values import measured
 from tunewright.errors import ConfigError, SpaceConflict, StudyExists, StudyMissing
 from tunewright.run.session import Policy, Session
+from tunewright.store.access import split_study
 from tunewright.store.base import Store, StudyInfo
 from tunewright.store.clock import worker_id
 
@@ -51,15 +57,22 @@ def check_name(name: object) -> None:
     Raises:
         ConfigError: If the name is empty, long, or not printable.
     """
-    if (
-        not isinstance(name, str)
-        or not 0 < len(name) <= 256
-        or not name.isprintable()
-        or name != name.strip()
-    ):
-        raise ConfigError(
-            f"A study name must be 1 to 256 printable characters; got {name!r:.80}. Choose another."
-        )
+    checked_name("A study name", name)
+    if name != str(name).strip():
+        raise ConfigError(f"A study name must not begin or end with a space; got {name!r:.80}. Remove it.")
+
+
+def placed(
+    storage: str | os.PathLike[str] | Store | None, name: str
+) -> tuple[str | os.PathLike[str] | Store | None, str]:
+    """Where a study is and what it is called there; a name may be the address of a study on a server.
+
+    Raises:
+        ConfigError: If the name cannot be used.
+    """
+    storage, name = (split_study(name) if storage is None else None) or (storage, name)
+    check_name(name)
+    return storage, name
 
 
 def missing(name: str, store: Store) -> StudyMissing:
@@ -185,15 +198,26 @@ def open_study(
     declared = space_from(wanted.space) if wanted.space is not None or info is None else None
     if info is None:
         assert declared is not None
-        limits = tuple(Limit(metric, float(upper)) for metric, upper in wanted.limits.items())
+        limits = tuple(Limit(metric, measured(metric, upper)) for metric, upper in wanted.limits.items())
         goal = wanted.objectives or (Objective("loss"),)
         problem = Problem(declared.space, goal, wanted.fidelity, limits, wanted.seed or 0)
         chosen = method_of(wanted.method or "auto", wanted.options, problem, resumable)
-        spec = {"problem": problem.to_dict(), **chosen.spec}
+        spec = {"problem": problem.to_dict(), **_plain(chosen.spec)}
+        checked_space(problem.space)
+        checked_json("A study's settings", spec, SPEC)
         info = store.create(name, spec, exist_ok=exist != "error")
     session = session_of(store, info, declared, wanted.method, wanted.options, policy)
     _reconcile(session, wanted, declared, on_change)
     return session, declared
+
+
+def _plain(spec: dict[str, Any]) -> dict[str, Any]:
+    """A method's options as plain data, as they come back from the store; what is no data stays for the check to name."""
+    try:
+        plain: dict[str, Any] = msgspec.to_builtins(spec)
+    except (TypeError, ValueError, RecursionError):
+        return spec
+    return plain
 
 
 def _longer(kept: Fidelity | None, wanted: Fidelity) -> bool:

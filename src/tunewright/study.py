@@ -2,41 +2,42 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
-from tunewright import catalog
 from tunewright.core.algorithm import Algorithm
 from tunewright.core.declare import Declared
-from tunewright.core.events import Ended, Event, Paused, Reported
-from tunewright.core.history import History
-from tunewright.core.problem import Fidelity, Problem
+from tunewright.core.events import Ended, Event, Interrupted, Paused, Record, Reported
+from tunewright.core.limits import error_kept
+from tunewright.core.problem import Fidelity
 from tunewright.core.space import Space
-from tunewright.core.trial import Trial
-from tunewright.core.units import seconds, size, whole
-from tunewright.core.values import returned, split
-from tunewright.errors import ConfigError, TunewrightError
-from tunewright.opening import Request, check_name, fidelity, objectives, open_study
-from tunewright.run.driver import Budget, Driver, Summary, Watch, watch_all
+from tunewright.core.trial import Ledger, Trial
+from tunewright.core.units import seconds, whole
+from tunewright.core.values import counted, returned, split
+from tunewright.errors import ConfigError
+from tunewright.opening import Request, fidelity, objectives, open_study, placed
+from tunewright.run.allowance import Allowance, limits_of
+from tunewright.run.driver import Budget, Driver, Summary
 from tunewright.run.executor import Executor
 from tunewright.run.heart import Heart
-from tunewright.run.placing import executor_for
-from tunewright.run.replay import Replay, replay
-from tunewright.run.retention import kept
+from tunewright.run.metering import Meter, Metered
+from tunewright.run.placing import Place, executor_for, meter_for
 from tunewright.run.session import Policy, Session
 from tunewright.run.target import EntryReached, in_worker
+from tunewright.run.watching import Watchers, Watching
+from tunewright.steering import Steered
 from tunewright.store.base import Store
 from tunewright.store.urls import open_store
 
 if TYPE_CHECKING:
-    import pandas
-    import polars
+    pass
 
 Outcome = Literal["completed", "failed", "invalid"]
+_BUDGET = ("trials", "timeout", "target", "trial_timeout", "failures", "grace", "stop_when")
 Metrics = float | Mapping[str, Any] | Sequence[float] | None
 
 
@@ -71,14 +72,14 @@ class Asked:
         return f"Asked({self.number}, {self.params})"
 
 
-class Study:
+class Study(Steered):
     """A search for good hyperparameters, kept in a store and continued by whoever opens it.
 
     Use ``Study.open``. Works as a context manager; ``close`` is called on exit.
     """
 
     def __init__(self, session: Session, declared: Declared | None = None) -> None:
-        self._session = session
+        super().__init__(session)
         self._declared = declared
         self._heart: Heart | None = None
         self._owns_store = False
@@ -105,7 +106,7 @@ class Study:
         """Opens a study, making it when it is not there.
 
         Args:
-            name: Its name in the store.
+            name: Its name in the store; or, on a server, ``http://host:8000/name``.
             space: A ``Space``, a dict of domains, a function or dataclass with annotated parameters; None for an
                 existing study, or to declare parameters while trials run.
             minimize: Metric or metrics to make small; ``"loss"`` when neither this nor ``maximize`` is given.
@@ -129,7 +130,7 @@ class Study:
         """
         if in_worker():
             raise EntryReached
-        check_name(name)
+        storage, name = placed(storage, name)
         request = Request(
             name,
             space,
@@ -158,18 +159,19 @@ class Study:
         *,
         trials: int | None = None,
         timeout: float | str | None = None,
-        workers: int = 1,
+        workers: int | None = None,
         target: float | None = None,
         stop_when: str | None = None,
         trial_timeout: float | str | None = None,
-        memory: int | str | None = None,
-        devices: Sequence[str | int] = (),
-        fresh: bool | None = None,
         failures: int | Literal["auto"] | None = "auto",
         grace: float | str = 10.0,
         progress: Literal["auto", "live", "plain", "jsonl", "none"] = "auto",
+        on: str | Place | None = None,
         executor: Executor | None = None,
-        watch: Watch | None = None,
+        watch: Watching = None,
+        cost: Literal["seconds", "energy"] | Meter = "seconds",
+        lift: bool = True,
+        **allowance: Unpack[Allowance],
     ) -> Summary:
         """Trains trials until a limit is reached; the same call continues where an earlier one ended.
 
@@ -178,18 +180,25 @@ class Study:
                 hyperparameters get their values. Returns the objective, or a dict of metrics.
             trials: Trials to begin in all, earlier ones included; forks of partly trained ones do not count.
             timeout: Wall time of this run, in seconds or as ``"10min"``.
-            workers: Worker processes; with 1 and no other limits, trials run in this process.
+            workers: Worker processes; with 1 and no other limits, trials run in this process. When not given it is 1, or
+                as many as ``per_device`` has places for.
             target: Stop when the objective is this good.
             stop_when: Stop when little is left to gain: ``"regret<0.01"``, or ``"regret<noise"``; see ``tunewright.ending``.
             trial_timeout: Wall time of one trial's segment.
-            memory: Resident memory of one trial, in bytes or as ``"2GiB"``.
-            devices: GPUs to share out over the workers.
-            fresh: A new process for every trial; by default when ``devices`` are given.
             failures: When to give up: ``"auto"``, a number of failures, or None for never.
             grace: Time that trials get to save and return when the run is interrupted.
             progress: How to show progress; ``"auto"`` draws in a terminal and prints lines elsewhere.
-            executor: Where to run, instead of this process or worker processes.
-            watch: Called with every event that this run records.
+            on: ``"ray"``, ``"ray?gpus=0.5"``, ``"ray://head:10001"`` or ``tw.Ray(...)`` to run on a cluster; None for
+                this machine.
+            executor: What runs trials, instead of this process or worker processes.
+            watch: Called with every event that this run records, such as a logger; or several. One that raises is
+                named in the log once, and harms nothing.
+            cost: What trials cost that do not say so: ``"seconds"``, ``"energy"`` in joules, or what a meter counts.
+            lift: Whether beginning takes back that the study was paused or stopped; a run without waits or ends.
+            **allowance: What one trial may use, with everything it started: ``cpu="10min"`` of processor time,
+                ``memory="2GiB"``, ``processes=8``, ``files=1000`` open at a time, ``file_size="10GiB"``, ``devices=[0, 1]``
+                shared out over the workers, ``per_device=2`` trials on each or 0.5 for two devices each, ``fresh=True``
+                for a new process for every trial, which is the default with ``devices``.
 
         Returns:
             What the run came to.
@@ -198,16 +207,37 @@ class Study:
             TooManyFailures: If the failure policy gives up.
             ConfigError: If an argument cannot be used.
         """
+        budget = self._budget(trials, timeout, target, trial_timeout, failures, grace, stop_when)
+        with self._driver(
+            train, budget, workers, progress, on, executor, watch, allowance, cost, lift
+        ) as driver:
+            return driver.run()
+
+    @contextlib.contextmanager
+    def _driver(
+        self,
+        train: Callable[..., Any],
+        budget: Budget,
+        workers: int | None,
+        progress: str = "auto",
+        on: str | Place | None = None,
+        executor: Executor | None = None,
+        watch: Watching = None,
+        allowance: Mapping[str, Any] | None = None,
+        cost: str | Meter = "seconds",
+        lift: bool = True,
+    ) -> Iterator[Driver]:
+        """What runs trials, while its display is open."""
         if in_worker():
             raise EntryReached
-        budget = self._budget(trials, timeout, target, trial_timeout, failures, grace, stop_when)
+        meter = meter_for(cost, on)
         self._prepare(train)
         if executor is None:
-            executor = executor_for(train, workers, budget.trial_timeout, size(memory), devices, fresh)
+            executor = executor_for(train, workers, budget.trial_timeout, limits_of(allowance or {}), on)
+        executor = executor if meter is None else Metered(executor, meter)
         display = _display(progress, self._session, budget)
-        driver = Driver(self._session, executor, budget, watch_all(display, watch))
         try:
-            return driver.run()
+            yield Driver(self._session, executor, budget, Watchers(watch, display), lifts=lift)
         finally:
             if display is not None:
                 display.close()
@@ -218,27 +248,29 @@ class Study:
         Args:
             train: The training function; coroutines run ``workers`` at a time in this event loop.
             workers: Trials at a time.
-            **limits: As for ``run``, without those that need a process of their own.
+            **limits: As for ``run``; for coroutines without those that need a process of their own.
+
+        When the task is cancelled, or the process gets SIGTERM or SIGHUP, trials save and pause as they do in ``run``,
+        and the same call continues them.
         """
         import asyncio
 
         from tunewright.run.coroutines import Coroutines, drive
 
+        budget = self._budget(**{k: limits.pop(k) for k in _BUDGET if k in limits})
         if not inspect.iscoroutinefunction(train):
-            return await asyncio.to_thread(self.run, train, workers=workers, **limits)
-        unknown = set(limits) - {
-            "trials", "timeout", "target", "trial_timeout", "failures", "grace", "watch", "stop_when",
-        }  # fmt: skip
+            rest = {k: limits.pop(k) for k in ("progress", "on", "executor", "watch") if k in limits}
+            with self._driver(train, budget, workers, **rest, allowance=limits) as driver:
+                return await drive(driver)
+        unknown = set(limits) - {"watch"}
         if unknown:
             raise ConfigError(
                 f"Coroutines share this process, so {', '.join(sorted(unknown))} cannot be set for them. Leave it out."
             )
         whole("workers", workers)
-        watch = limits.pop("watch", None)
-        budget = self._budget(**limits)
         self._prepare(train)
         executor = Coroutines(train, workers, asyncio.get_running_loop())
-        return await drive(Driver(self._session, executor, budget, watch))
+        return await drive(Driver(self._session, executor, budget, limits.get("watch")))
 
     def _budget(
         self,
@@ -276,12 +308,52 @@ class Study:
 
     # ------------------------------------------------------------------ ask and tell
 
+    async def aask(self) -> Asked | None:
+        """``ask`` without blocking the event loop; a trial that comes after the task was cancelled is given back."""
+        from tunewright.run.coroutines import in_thread
+
+        def give_back(asked: Asked | None) -> None:
+            if asked is not None:
+                self.release(asked)
+
+        return await in_thread(self.ask, give_back)
+
+    async def areport(self, trial: Asked | int, step: int, /, **metrics: Any) -> bool:
+        """``report`` without blocking the event loop."""
+        from tunewright.run.coroutines import in_thread
+
+        return await in_thread(lambda: self.report(trial, step, **metrics))
+
+    async def atell(self, trial: Asked | int, value: Metrics = None, /, **more: Any) -> Trial:
+        """``tell`` without blocking the event loop; a result is recorded even if the task is cancelled meanwhile."""
+        from tunewright.run.coroutines import in_thread
+
+        return await in_thread(lambda: self.tell(trial, value, **more))
+
+    async def aenqueue(self, config: Mapping[str, Any], *, key: str = "") -> int:
+        """``enqueue`` without blocking the event loop."""
+        from tunewright.run.coroutines import in_thread
+
+        return await in_thread(lambda: self.enqueue(config, key=key))
+
     def ask(self) -> Asked | None:
         """The next trial to train, or None when there is none now: the method waits for results, or is finished."""
         self._need_method()
         trial = self._session.ask()
-        if trial is None:
-            return None
+        return self._held(trial) if trial is not None else None
+
+    def ask_many(self, count: int) -> list[Asked]:
+        """Up to ``count`` trials to train, in one transaction where the method is quick; fewer when there are no more.
+
+        Raises:
+            ConfigError: If ``count`` is not a whole number from 1.
+        """
+        self._need_method()
+        whole("count", count)
+        return [self._held(trial) for trial in self._session.ask_many(count)]
+
+    def _held(self, trial: Trial) -> Asked:
+        """Keeps the lease of a trial for as long as this process lives."""
         if self._session.store.durable:
             if self._heart is None:
                 self._heart = Heart(self._session)
@@ -296,11 +368,12 @@ class Study:
             objective is not finite.
 
         Raises:
+            ConfigError: If the step or a value is not a number; the trial goes on running.
             LeaseLost: If the trial was taken over by another process.
         """
         number, token = self._attempt(trial)
         good, bad = split(metrics)
-        self._session.record(Reported(number, token, step, good, bad))
+        self._session.record(Reported(number, token, counted(step), good, bad))
         self._session.steer()
         found = self._session.ledger.trials[number]
         diverged = bad is not None and any(o.name in bad for o in self._session.ledger.problem.objectives)
@@ -332,13 +405,50 @@ class Study:
             ConfigError: If the result is not a number or lacks the objective; the trial goes on running.
             LeaseLost: If the trial was taken over by another process.
         """
+        number, events = self._told(trial, value, outcome, error, metrics)
+        records = self._session.record_all(events)
+        if self._heart is not None:
+            self._heart.release(number)
+        return self._with(records).trials[number]
+
+    def tell_many(self, results: Sequence[tuple[Asked | int, Metrics]]) -> list[Trial]:
+        """Ends several asked trials with their results, all or none, in one transaction.
+
+        Args:
+            results: Pairs of what ``ask_many`` returned, or its number, and the result as for ``tell``.
+
+        Raises:
+            ConfigError: If a result cannot be used; nothing is recorded.
+            LeaseLost: If one of them was taken over by another process; nothing else is recorded.
+        """
+        told = [self._told(trial, value) for trial, value in results]
+        records = self._session.record_all([event for _, events in told for event in events])
+        if self._heart is not None:
+            for number, _ in told:
+                self._heart.release(number)
+        trials = self._with(records).trials
+        return [trials[number] for number, _ in told]
+
+    def _with(self, records: Sequence[Record]) -> Ledger:
+        """The ledger after these records; nothing was recorded where an ending was there already."""
+        return self._session.reach(records[-1].seq) if records else self._session.sync()
+
+    def _told(
+        self,
+        trial: Asked | int,
+        value: Metrics,
+        outcome: Outcome = "completed",
+        error: str = "",
+        metrics: Mapping[str, Any] | None = None,
+    ) -> tuple[int, list[Event]]:
+        """The number of a trial, and the events that its result comes to."""
         number, token = self._attempt(trial)
         problem = self._session.ledger.problem
         good: dict[str, float] | None = None
         found = self._session.ledger.trials[number]
         ended: Any = outcome
         if outcome == "completed":
-            given = {**(value if isinstance(value, Mapping) else {}), **metrics}
+            given = {**(value if isinstance(value, Mapping) else {}), **(metrics or {})}
             names = [o.name for o in problem.objectives]
             if not given and value is None and found.reports:
                 given = dict(found.metrics)
@@ -347,11 +457,7 @@ class Study:
             wrong = [f"{k}={v}" for k, v in (bad or {}).items() if k in names]
             if wrong:
                 ended, error = "failed", f"returned {', '.join(wrong)}"
-        self._session.record_all(self._ending(found, token, ended, good, error[:8000]))
-        if self._heart is not None:
-            self._heart.release(number)
-        self._session.sync()
-        return self._session.ledger.trials[number]
+        return number, self._ending(found, token, ended, good, error_kept(error))
 
     def _ending(
         self, trial: Trial, token: int, outcome: Any, metrics: dict[str, float] | None, error: str
@@ -359,6 +465,9 @@ class Study:
         """The end of an asked trial; one whose segment is only a part of the training pauses until it is resumed."""
         fidelity = self._session.ledger.problem.fidelity
         step = trial.until or trial.step
+        short = fidelity is not None and trial.step < fidelity.high
+        if outcome == "completed" and trial.signal == "stop" and short and not trial.finished:
+            return [Ended(trial.id, token, "stopped", metrics, trial.step)]
         if outcome != "completed" or fidelity is None or step >= fidelity.high or trial.finished:
             return [Ended(trial.id, token, outcome, metrics, step, error=error)]
         if trial.step >= step:
@@ -369,11 +478,22 @@ class Study:
         if isinstance(trial, Asked):
             return trial.number, trial.token
         trials = self._session.sync().trials
-        if isinstance(trial, bool) or not 0 <= trial < len(trials):
+        if type(trial) is not int or not 0 <= trial < len(trials):
             raise ConfigError(
                 f"tell needs a trial of this study; got {trial!r}, and it has {len(trials)}. Ask first."
             )
         return trial, trials[trial].token
+
+    def release(self, trial: Asked | int) -> None:
+        """Gives an asked trial back without a result; it is handed out again before any new one.
+
+        Raises:
+            LeaseLost: If the trial is over, or was taken over by another process.
+        """
+        number, token = self._attempt(trial)
+        if self._heart is not None:
+            self._heart.release(number)
+        self._session.record(Interrupted(number, token, "shutdown", "given back"))
 
     def enqueue(self, config: Mapping[str, Any], *, key: str = "") -> int:
         """Has a configuration tried next; missing parameters are drawn when it starts.
@@ -390,154 +510,7 @@ class Study:
         """
         return self._session.enqueue(dict(config), key=key)
 
-    # ------------------------------------------------------------------ looking
-
-    @property
-    def name(self) -> str:
-        """Its name in the store."""
-        return self._session.info.name
-
-    @property
-    def session(self) -> Session:
-        """This process's handle on the log, for tools built on studies."""
-        return self._session
-
-    @property
-    def problem(self) -> Problem:
-        """The problem, with the newest version of the space."""
-        return self._session.sync().problem
-
-    @property
-    def space(self) -> Space:
-        """The newest version of the space."""
-        return self.problem.space
-
-    @property
-    def method(self) -> str:
-        """Name of the method that decides."""
-        return self._session.method
-
-    @property
-    def trials(self) -> list[Trial]:
-        """All trials by number; do not change the list."""
-        return self._session.sync().trials
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Number of trials by status."""
-        return {k: v for k, v in self._session.sync().counts.items() if v}
-
-    @property
-    def best(self) -> Trial:
-        """The completed trial with the best objective that meets the limits; for several objectives see ``pareto``.
-
-        A study whose trials only paused so far gives the best of those.
-
-        Raises:
-            ConfigError: If there are several objectives, or no trial has a result.
-        """
-        ledger = self._session.sync()
-        if ledger.problem.m > 1:
-            raise ConfigError(
-                f"best needs one objective; '{self.name}' has {ledger.problem.m}. Look at study.pareto."
-            )
-        if ledger.best is not None:
-            return ledger.best
-        open_ = [
-            (ledger.problem.losses(t.metrics), t.id)
-            for t in ledger.trials
-            if t.metrics and t.status != "failed"
-        ]
-        ranked = sorted((loss, n) for loss, n in open_ if loss is not None)
-        if not ranked:
-            raise ConfigError(f"best needs a trial with a result; '{self.name}' has none yet. Run it first.")
-        return ledger.trials[ranked[0][1]]
-
-    @property
-    def pareto(self) -> list[Trial]:
-        """Completed trials that no other one beats in every objective."""
-        import numpy as np
-
-        from tunewright.numerics.pareto import nondominated
-
-        ledger = self._session.sync()
-        done = [
-            t for t in ledger.trials if t.status == "completed" and ledger.problem.violation(t.metrics) == 0
-        ]
-        losses = [(t, x) for t in done if (x := ledger.problem.losses(t.metrics)) is not None]
-        if not losses:
-            return []
-        keep = nondominated(np.array([x for _, x in losses]))
-        return [t for (t, _), k in zip(losses, keep, strict=True) if k]
-
-    def history(self) -> History:
-        """The trials as arrays, for models and plots."""
-        history = History(self._session.origin)
-        for record in self._session.store.read(self._session.info.id):
-            history.apply(record.event)
-        return history
-
-    def checkpoint(self, trial: Trial | int, default: Any = None) -> Any:
-        """What a trial has in its checkpoint, such as trained weights, or ``default`` when it has none.
-
-        Raises:
-            CheckpointError: If the file is missing or damaged, or is in a format of your own.
-        """
-        return kept(self._session, trial if isinstance(trial, int) else trial.id, default)
-
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """One flat dict per trial: number, status, parameters, metrics, step, cost, times, error."""
-        from tunewright.analysis.table import rows
-
-        return rows(self.trials)
-
-    def to_pandas(self) -> pandas.DataFrame:
-        """The trials as a pandas data frame.
-
-        Raises:
-            MissingExtra: If pandas is not installed.
-        """
-        from tunewright.analysis.table import to_pandas
-
-        return to_pandas(self.trials)
-
-    def to_polars(self) -> polars.DataFrame:
-        """The trials as a polars data frame.
-
-        Raises:
-            MissingExtra: If polars is not installed.
-        """
-        from tunewright.analysis.table import to_polars
-
-        return to_polars(self.trials)
-
-    def to_parquet(self, path: str | os.PathLike[str]) -> None:
-        """Writes the trials to a Parquet file.
-
-        Raises:
-            MissingExtra: If pyarrow is not installed.
-        """
-        from tunewright.analysis.table import to_parquet
-
-        to_parquet(self.trials, Path(path))
-
-    def replay(self) -> Replay:
-        """Takes every decision in the log again and compares.
-
-        Raises:
-            ReplayMismatch: At the first decision that differs.
-        """
-        session = self._session
-        return replay(session.store, session.info.id, session.origin, self._rebuild)
-
-    def _rebuild(self, method: str) -> Algorithm[Any] | None:
-        """The method of a name in the log; None when it is one of the user's own that is not at hand."""
-        if method == self._session.method:
-            return self._session.algorithm
-        try:
-            return catalog.build(method)
-        except TunewrightError:
-            return None
+    # ------------------------------------------------------------------ changing
 
     def edit(self, space: Space | Mapping[str, Any]) -> None:
         """Gives the study a new version of its space: ranges widened, choices added, parameters added or removed.
@@ -545,10 +518,6 @@ class Study:
         Trials of earlier versions are kept and used where they fit.
         """
         self._session.edit(space if isinstance(space, Space) else Space(dict(space)))
-
-    def note(self, text: str, trial: int | None = None) -> None:
-        """Keeps a note in the log."""
-        self._session.note("note", {"text": text}, trial)
 
     def close(self) -> None:
         """Ends the renewal of leases and closes the store, unless it was opened by the caller."""
@@ -559,6 +528,23 @@ class Study:
         if self._owns_store:
             self._session.store.close()
 
+    def __reduce__(self) -> tuple[Callable[..., Study], tuple[Any, ...]]:
+        """A handle goes to another process as the place and name of the study, and is opened again there.
+
+        Passwords and tokens do not travel with it: the other process takes them from its environment.
+
+        Raises:
+            ConfigError: If the study is in this process's memory.
+        """
+        session = self._session
+        if not session.store.durable:
+            raise ConfigError(
+                f"A study that goes to another process must be in a store that both reach; '{self.name}' is in "
+                f"{session.store.url}. Open it with storage='studies.db'."
+            )
+        method = session.algorithm if session.info.spec.get("custom") else None
+        return _reopened, (self.name, session.store.url, method, session.policy)
+
     def __enter__(self) -> Study:
         return self
 
@@ -567,8 +553,22 @@ class Study:
     ) -> None:
         self.close()
 
+    async def __aenter__(self) -> Study:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        from tunewright.run.coroutines import in_thread
+
+        await in_thread(self.close)
+
     def __repr__(self) -> str:
         return f"Study({self.name!r}, {self.method}, {self.counts})"
+
+
+def _reopened(name: str, url: str, method: Algorithm[Any] | None, policy: Policy) -> Study:
+    return Study.open(name, storage=url, exist="must", method=method, policy=policy)
 
 
 def _rule(words: str) -> Callable[[Session], bool]:

@@ -9,7 +9,7 @@ import house
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-MOST = 13
+MOST = 19
 PROJECT = tomllib.loads((house.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 

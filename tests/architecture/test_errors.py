@@ -74,7 +74,7 @@ def test_docs_page_refuses_an_unknown_code(monkeypatch: pytest.MonkeyPatch) -> N
         errors_page.render()
 
 
-@pytest.mark.parametrize("path", list(house.python_files("src")), ids=house.name)
+@house.every(list(house.python_files("src")))
 def test_package_raises_its_own_errors_only(path: Path) -> None:
     """A bare Exception or RuntimeError has no code and no page."""
     found = re.findall(r"raise (Exception|RuntimeError|BaseException)\b", path.read_text(encoding="utf-8"))

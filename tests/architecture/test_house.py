@@ -25,7 +25,7 @@ TEXTS = list(house.text_files())
 SOURCES = list(house.python_files("src"))
 
 
-@pytest.mark.parametrize("path", TEXTS, ids=house.name)
+@house.every(TEXTS)
 def test_no_path_of_one_machine(path: Path) -> None:
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         assert not HOME.search(line), (
@@ -33,7 +33,7 @@ def test_no_path_of_one_machine(path: Path) -> None:
         )
 
 
-@pytest.mark.parametrize("path", TEXTS, ids=house.name)
+@house.every(TEXTS)
 def test_nothing_is_marked_unfinished(path: Path) -> None:
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         assert not MARKS.search(line), f"{house.name(path)}:{number} is marked unfinished: {line.strip()}"
@@ -61,7 +61,7 @@ def unsafe(tree: ast.AST) -> list[tuple[int, str]]:
     return found
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=house.name)
+@house.every(SOURCES)
 def test_nothing_runs_text_or_bytes_as_code(path: Path) -> None:
     found = [what for _, what in unsafe(house.tree(path)) if (house.name(path), what) not in RUNS_CODE]
     assert found == []
@@ -90,14 +90,14 @@ def test_the_check_bites(code: str) -> None:
     assert unsafe(ast.parse(code))
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=house.name)
+@house.every(SOURCES)
 def test_torch_checkpoints_are_loaded_without_pickle(path: Path) -> None:
     for node in ast.walk(house.tree(path)):
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
             assert any(k.arg == "weights_only" for k in node.keywords), f"{house.name(path)}:{node.lineno}"
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=house.name)
+@house.every(SOURCES)
 def test_every_module_and_public_name_has_a_docstring(path: Path) -> None:
     tree = house.tree(path)
     assert ast.get_docstring(tree), f"{house.name(path)} does not say what it is"
@@ -125,3 +125,29 @@ def test_every_test_file_has_a_name_of_its_own() -> None:
     # Test modules are imported by their base name, so that worker processes can import what they define.
     names = Counter(path.name for path in (house.ROOT / "tests").rglob("test_*.py"))
     assert not [name for name, count in names.items() if count > 1]
+
+
+def draws_from_the_shared_generator(tree: ast.AST) -> list[int]:
+    """Lines that advance the ``random`` module's generator, which trainings draw from."""
+    allowed = {"Random", "SystemRandom", "getstate", "setstate", "seed"}
+    if not any(
+        isinstance(n, ast.Import) and any(a.name == "random" for a in n.names) for n in ast.walk(tree)
+    ):
+        return []
+    return [
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "random"
+        and node.attr not in allowed
+    ]
+
+
+@house.every(SOURCES)
+def test_the_generator_of_the_users_training_is_left_alone(path: Path) -> None:
+    assert not draws_from_the_shared_generator(house.tree(path)), "draw from a generator of its own"
+
+
+def test_the_check_finds_draws() -> None:
+    assert draws_from_the_shared_generator(ast.parse("import random\nx = random.random()")) == [2]

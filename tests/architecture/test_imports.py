@@ -10,7 +10,6 @@ import tomllib
 from pathlib import Path
 
 import house
-import pytest
 
 HEAVY = [
     "torch",
@@ -82,7 +81,7 @@ def test_every_contract_of_the_design_is_configured() -> None:
     assert contracts["layers"]["exhaustive"], "a new folder must take a place in the layers"
 
 
-@pytest.mark.parametrize("path", list(house.python_files("src")), ids=house.name)
+@house.every(list(house.python_files("src")))
 def test_scipy_is_imported_late_and_never_its_stats(path: Path) -> None:
     """``import scipy.stats`` alone costs over a second of CPU."""
     tree = house.tree(path)

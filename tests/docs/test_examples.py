@@ -67,6 +67,7 @@ RUNNABLE = [
 ]
 
 
+@pytest.mark.examples
 @pytest.mark.parametrize("example", RUNNABLE)
 def test_example_runs(example: Example, tmp_path: Path) -> None:
     absent = [name for name in example.needs if importlib.util.find_spec(name) is None]

@@ -37,17 +37,17 @@ def finished(crash: Any, folder: Path, value: float | None = None) -> float:
 
 def test_honest_study_is_judged_clean(crash: Any, tmp_path: Path) -> None:
     truth = finished(crash, tmp_path)
-    (tmp_path / "1.log").write_text(f"0 {truth!r}\n0 1.0")
+    (tmp_path / "1.ack").write_text(f"0 {truth!r}\n0 1.0")
     assert broken(crash, tmp_path) == {}
 
 
 def test_every_broken_promise_is_noticed(crash: Any, tmp_path: Path) -> None:
     truth = finished(crash, tmp_path)
-    (tmp_path / "1.log").write_text(f"0 {truth!r}\n1 0.5\n")
+    (tmp_path / "1.ack").write_text(f"0 {truth!r}\n1 0.5\n")
     assert broken(crash, tmp_path) == {"acknowledged results lost": 1}
-    (tmp_path / "1.log").write_text("0 77.0\n")
+    (tmp_path / "1.ack").write_text("0 77.0\n")
     assert broken(crash, tmp_path) == {"acknowledged results lost": 1}
-    (tmp_path / "1.log").unlink()
+    (tmp_path / "1.ack").unlink()
     finished(crash, tmp_path, value=-1.0)
     assert broken(crash, tmp_path) == {"results that are wrong": 1}
     with crash.opened(tmp_path, steps=False) as study:
@@ -66,6 +66,19 @@ def test_double_numbers_and_endings_are_noticed(crash: Any) -> None:
     log = [Record(1, 0.0, "w", Started(0, {})), Record(2, 0.0, "w", Started(2, {}))]
     assert crash.counted(log) == (0, 1)
     assert crash.counted([*log, Record(3, 0.0, "w", end), Record(4, 0.0, "w", end)]) == (1, 1)
+
+
+def test_page_is_written_from_the_figures(crash: Any) -> None:
+    kept = crash.page.load()
+    assert crash.page.PAGE.read_text(encoding="utf-8") == crash.page.text(kept)
+
+
+def test_kept_figures_break_no_promise_of_ours(crash: Any) -> None:
+    rows = crash.page.load()["rows"]
+    assert set(rows) == set(crash.ROWS)
+    for key, row in rows.items():
+        for kind in crash.ROWS[key].ours:
+            assert set(row["tunewright"][kind]["broken"].values()) == {0}, (key, kind)
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.examples
 HERE = Path(__file__).parent
 EXAMPLE = HERE.parents[1] / "examples" / "pytorch_population.py"
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

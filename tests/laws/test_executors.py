@@ -16,6 +16,7 @@ import pytest
 from tunewright.run.executor import InProcess
 from tunewright.run.messages import Answer, Finish, FromWorker, Report, Save, Segment
 from tunewright.run.processes import Limits, Processes
+from tunewright.run.worker import call
 
 MODULE = """
 import os, signal, subprocess, sys, time
@@ -94,15 +95,37 @@ class Listener:
         return [m for m in self.heard if isinstance(m, Finish) and m.trial == trial]
 
 
+def ray_executor(function: Any, limits: dict[str, Any]) -> Any:
+    """Two workers on a small Ray that is started for the first law and serves all of them."""
+    ray = pytest.importorskip("ray")
+    from tunewright.run.ray import Ray, RayExecutor
+
+    if not ray.is_initialized():
+        ray.init(
+            num_cpus=2,
+            num_gpus=1,
+            include_dashboard=False,
+            log_to_driver=False,
+            object_store_memory=80 << 20,
+            logging_level="ERROR",
+        )
+    return RayExecutor(function, 2, Ray(cpus=0.5, gpus=0.5), Limits(**limits))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_ends() -> Iterator[None]:
+    yield
+    if "ray" in sys.modules:
+        sys.modules["ray"].shutdown()
+
+
 def executor_of(kind: str, function: Any, **limits: Any) -> Any:
     if kind == "inprocess":
         return InProcess(function)
+    if kind.startswith("ray"):
+        return ray_executor(function if kind == "ray" else lambda trial: call(function, trial), limits)
     # A closure cannot be imported by name, so it is forked.
-    target = (
-        function
-        if kind == "spawn"
-        else (lambda trial: __import__("tunewright.run.worker", fromlist=["call"]).call(function, trial))
-    )
+    target = function if kind == "spawn" else (lambda trial: call(function, trial))
     return Processes(target, 2, Limits(**limits))
 
 
@@ -129,7 +152,10 @@ def segment(folder: Path, trial: int = 0, **more: Any) -> Segment:
     return Segment(trial, trial + 1, config, [("loss", "minimize")], str(folder), **more)
 
 
-KINDS = ["inprocess", "spawn", "fork"]
+SLOW = pytest.mark.slow
+CHILDREN = ["spawn", "fork"]
+REMOTE = [*CHILDREN, pytest.param("ray", marks=SLOW), pytest.param("ray-shipped", marks=SLOW)]
+KINDS = ["inprocess", *REMOTE]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -169,7 +195,7 @@ def test_user_errors_end_the_trial_not_the_worker(
         assert text in ending.error
 
 
-@pytest.mark.parametrize("kind", KINDS[1:])
+@pytest.mark.parametrize("kind", REMOTE)
 @pytest.mark.parametrize(("name", "text"), [("dies", "SIGKILL"), ("hard_exit", "exit status 9")])
 def test_a_dead_worker_ends_its_segment_as_lost(
     kind: str, name: str, text: str, module: Any, tmp_path: Path
@@ -183,7 +209,7 @@ def test_a_dead_worker_ends_its_segment_as_lost(
         assert text in ending.error
 
 
-@pytest.mark.parametrize("kind", KINDS[1:])
+@pytest.mark.parametrize("kind", REMOTE)
 def test_a_killed_segment_ends_as_asked_and_leaves_no_process(kind: str, module: Any, tmp_path: Path) -> None:
     executor = executor_of(kind, module.leaves_children)
     listener = Listener()
@@ -215,7 +241,7 @@ def gone(pid: int, seconds: float = 5.0) -> bool:
     return False
 
 
-@pytest.mark.parametrize("kind", KINDS[1:])
+@pytest.mark.parametrize("kind", CHILDREN)
 def test_closing_ends_what_still_runs(kind: str, module: Any, tmp_path: Path) -> None:
     executor = executor_of(kind, module.hangs)
     executor.connect(Listener())
@@ -228,7 +254,7 @@ def test_closing_ends_what_still_runs(kind: str, module: Any, tmp_path: Path) ->
     assert all(gone(p) for p in pids)
 
 
-@pytest.mark.parametrize("kind", KINDS[1:])
+@pytest.mark.parametrize("kind", REMOTE)
 def test_memory_has_a_limit(kind: str, module: Any, tmp_path: Path) -> None:
     executor = executor_of(kind, module.hungry, memory=300 << 20)
     heard = run(executor, [segment(tmp_path)])

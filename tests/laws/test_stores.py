@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from small_server import SmallServer
 from tunewright.core.events import (
     Ended,
     Enqueued,
@@ -23,9 +24,12 @@ from tunewright.core.events import (
     Started,
 )
 from tunewright.errors import ConflictError, LeaseLost, StudyExists, StudyMissing
+from tunewright.store import blobs
 from tunewright.store.base import Lease, Store
+from tunewright.store.http import HttpStore
 from tunewright.store.memory import MemoryStore
 from tunewright.store.sqlite import SqliteStore
+from tunewright.store.urls import open_store
 
 ME, YOU = "external/me", "external/you"
 
@@ -45,11 +49,24 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(params=["memory", "sqlite", "sqlite-full"])
+@pytest.fixture(params=["memory", "sqlite", "sqlite-full", "http", "postgres"])
 def store(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Store]:
     made: Store
+    if request.param == "http":
+        behind = MemoryStore(expiring=True, clock=clock)
+        with SmallServer(behind) as server:
+            made = HttpStore(server.url)
+            yield made
+            made.close()
+        behind.close()
+        return
     if request.param == "memory":
         made = MemoryStore(expiring=True, clock=clock)
+    elif request.param == "postgres":
+        from tunewright.store.postgres import PostgresStore
+
+        url = request.getfixturevalue("postgres_url")
+        made = PostgresStore(f"{url}&blobs={tmp_path / 'blobs'}", clock=clock)
     else:
         durability = "full" if request.param == "sqlite-full" else "process"
         made = SqliteStore(tmp_path / "studies.db", durability=durability, clock=clock)
@@ -110,8 +127,7 @@ def test_name_is_taken_once(store: Store) -> None:
 
 def test_deleted_study_is_gone_and_its_key_is_not_given_again(store: Store) -> None:
     first, second = store.create("a", {}), store.create("b", {})
-    blob = Path(store.blobs(first.id)) / "file"
-    blob.write_bytes(b"x")
+    blobs.put(store.blobs(first.id), "file", b"x")
     start(store, first.id)
     store.delete(first.id)
     third = store.create("a", {})
@@ -209,6 +225,21 @@ def test_decide_sees_what_is_new(store: Store, study: int) -> None:
     assert [r.seq for r in seen] == [1]
     assert record.seq == 2
     assert store.read(study, 1) == [record]
+
+
+def test_whoever_decides_may_read_older_records(store: Store, study: int) -> None:
+    """A trial that is paused or over is read from the log when a decision is about it."""
+    said: list[Event] = [Noted("n", {"i": i}) for i in range(3)]
+    store.append(study, said, worker=ME)
+    read: list[Record] = []
+
+    def choose(tail: list[Record], expired: object) -> list[Event]:
+        read.extend(store.read(study, 1, 1))
+        return [Noted("n", {"i": 3})]
+
+    (record,) = store.decide(study, 2, choose, worker=ME)
+    assert record.seq == 4
+    assert [r.event for r in read] == said[1:2]
 
 
 def test_decide_may_choose_nothing_or_fail(store: Store, study: int) -> None:
@@ -355,10 +386,12 @@ def test_snapshot_is_kept(store: Store, study: int) -> None:
 
 def test_blobs_have_a_folder_per_study(store: Store, study: int) -> None:
     other = store.create("other", {}).id
-    folder = Path(store.blobs(study))
-    assert folder.is_dir()
-    assert store.blobs(study) == str(folder)
-    assert Path(store.blobs(other)) != folder
+    place = store.blobs(study)
+    name = blobs.put(place, "file", b"x")
+    assert store.blobs(study) == place
+    assert blobs.get(place, name) == b"x"
+    assert [e.name for e in blobs.listing(place)] == [name]
+    assert not blobs.exists(store.blobs(other), name)
 
 
 def test_deciders_of_a_study_take_turns(store: Store, study: int) -> None:
@@ -385,6 +418,7 @@ def test_deciders_of_a_study_take_turns(store: Store, study: int) -> None:
 def test_close_twice(store: Store, study: int) -> None:
     store.close()
     store.close()
+    assert store.last(study) == 0, "a later call opens it again"
 
 
 # ---------------------------------------------------------------------- many writers
@@ -427,20 +461,24 @@ def test_threads_share_a_store(store: Store, study: int) -> None:
     check_counted(store, study, 150)
 
 
-def count_up_elsewhere(path: str, study: int, worker: str, rounds: int) -> None:
-    store = SqliteStore(path)
+def count_up_elsewhere(place: str, study: int, worker: str, rounds: int) -> None:
+    store = open_store(place)
     count_up(store, study, worker, rounds)
     store.close()
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_processes_share_a_file(tmp_path: Path, method: str) -> None:
-    path = str(tmp_path / "studies.db")
-    store = SqliteStore(path)
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_processes_share_a_place(
+    request: pytest.FixtureRequest, tmp_path: Path, kind: str, method: str
+) -> None:
+    sqlite = kind == "sqlite"
+    place = str(tmp_path / "studies.db") if sqlite else request.getfixturevalue("postgres_url")
+    store = open_store(place)
     study = store.create("s", {}).id
     context = multiprocessing.get_context(method)
     children = [
-        context.Process(target=count_up_elsewhere, args=(path, study, f"external/{i}", 40)) for i in range(4)
+        context.Process(target=count_up_elsewhere, args=(place, study, f"external/{i}", 40)) for i in range(4)
     ]
     for child in children:
         child.start()

@@ -1,18 +1,20 @@
-"""Random lives of a study, on memory and SQLite at once, against a model that is written down independently."""
+"""Random lives of a study, in memory and on a disk or a server at once, against a model written down independently."""
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from small_server import SmallServer
 from tunewright.core.events import (
     Ended,
     Event,
@@ -26,8 +28,13 @@ from tunewright.core.events import (
 )
 from tunewright.errors import ConflictError, LeaseLost
 from tunewright.store.base import Lease, Store
+from tunewright.store.http import HttpStore
 from tunewright.store.memory import MemoryStore
 from tunewright.store.sqlite import SqliteStore
+
+_names = itertools.count()
+if TYPE_CHECKING:
+    from benchmarks.postgres import Cluster
 
 WORKERS = ["external/a", "external/b", "external/c"]
 LEASE = 30.0
@@ -54,25 +61,29 @@ class Stores(RuleBasedStateMachine):
         self.time = 0.0
         self.folder = Path(tempfile.mkdtemp(prefix="tunewright-laws-"))
         self.memory = MemoryStore(expiring=True, clock=lambda: self.time)
-        self.sqlite = self.open()
+        self.durable = self.open()
+        self.studies: list[int] = []
         self.events: list[Event] = []
         self.authors: list[str] = []
         self.trials: list[list[Attempt]] = []
 
-    def open(self) -> SqliteStore:
+    def open(self) -> Store:
         return SqliteStore(self.folder / "s.db", clock=lambda: self.time)
 
     @initialize()
     def create(self) -> None:
         # A first study shifts the keys, so that nothing can work by taking the wrong one.
-        for store in (self.memory, self.sqlite):
-            store.create("before", {})
-            self.study = store.create("s", {}).id
+        name = str(next(_names))
+        for store in (self.durable, self.memory):
+            store.create("before " + name, {})
+            self.study = store.create(name, {}).id
+            self.studies.append(self.study)
 
     def both(self, call: Callable[[Store], Any]) -> Any:
         """What both stores answer: a value or the kind of error."""
         answers: list[Any] = []
-        for store in (self.memory, self.sqlite):
+        for store, key in zip((self.durable, self.memory), self.studies, strict=True):
+            self.study = key
             try:
                 found = call(store)
             except (LeaseLost, ConflictError) as error:
@@ -202,12 +213,12 @@ class Stores(RuleBasedStateMachine):
 
     @rule()
     def reopen(self) -> None:
-        self.sqlite.close()
-        self.sqlite = self.open()
+        self.durable.close()
+        self.durable = self.open()
 
     @invariant()
     def logs_agree(self) -> None:
-        if hasattr(self, "study"):
+        if self.studies:
             log = self.both(lambda s: s.read(self.study))
             assert [e for _, _, e in log] == self.events
             assert [w for _, w, _ in log] == self.authors
@@ -220,14 +231,73 @@ class Stores(RuleBasedStateMachine):
             assert self.both(lambda s: s.leases(self.study)) == live
 
     def teardown(self) -> None:
-        self.sqlite.close()
+        self.durable.close()
         self.memory.close()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class StoresOnPostgres(Stores):
+    """The same on PostgreSQL."""
+
+    url = ""
+
+    def open(self) -> Store:
+        from tunewright.store.postgres import PostgresStore
+
+        return PostgresStore(self.url, clock=lambda: self.time)
+
+
+class StoresOverHttp(Stores):
+    """The same on a server, which keeps its port over a restart."""
+
+    server: SmallServer | None = None
+
+    def open(self) -> Store:
+        if self.server is None:
+            self.server = SmallServer(MemoryStore(expiring=True, clock=lambda: self.time))
+        else:
+            self.server.close()
+            self.server = SmallServer(self.server.store, self.server.port)
+        return HttpStore(self.server.url)
+
+    def teardown(self) -> None:
+        super().teardown()
+        if self.server is not None:
+            self.server.close()
+            self.server.store.close()
+
+
+@pytest.fixture(scope="module")
+def shared_schema(postgres: Cluster) -> None:
+    StoresOnPostgres.url = f"{postgres.url}?schema=lives"
 
 
 COMMON = {"deadline": None, "suppress_health_check": list(HealthCheck), "derandomize": True, "database": None}
 TestQuick = Stores.TestCase
 TestQuick.settings = settings(max_examples=50, stateful_step_count=30, **COMMON)  # type: ignore[arg-type]
+
+
+TestQuickOnPostgres = pytest.mark.usefixtures("shared_schema")(StoresOnPostgres.TestCase)
+TestQuickOnPostgres.settings = settings(max_examples=12, stateful_step_count=30, **COMMON)
+
+
+TestQuickOverHttp = StoresOverHttp.TestCase
+TestQuickOverHttp.settings = settings(max_examples=6, stateful_step_count=30, **COMMON)  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+class TestLongOverHttp(StoresOverHttp.TestCase):  # type: ignore[misc,name-defined]
+    """The same with many more lives."""
+
+    settings = settings(max_examples=100, stateful_step_count=50, **COMMON)  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("shared_schema")
+class TestLongOnPostgres(StoresOnPostgres.TestCase):  # type: ignore[misc,name-defined]
+    """The same with many more lives."""
+
+    settings = settings(max_examples=200, stateful_step_count=50, **COMMON)  # type: ignore[arg-type]
 
 
 @pytest.mark.slow

@@ -1,195 +1,67 @@
-"""How much each parameter decides whether a trial is among the best.
-
-Use when      a few dozen trials or more are done, to see what to tune further and what to fix.
-Do not use    below about 20 trials: the intervals will say so.
-Paper         Watanabe, Bansal and Hutter 2023, PED-ANOVA, arXiv:2304.10255, Algorithm 1.
-Differs       densities are kernel estimates on a grid of 24 cells, weighted, so that a bootstrap costs one matrix
-              product; trials count less where the sampler looked more, so that a parameter it has settled still shows;
-              what chance alone would give (random sets in place of the best trials) is subtracted;
-              the columns of an order or a selection add up to one parameter;
-              a conditional parameter is judged among the trials in which it is active and weighted by the share of
-              the best trials that use it; trials that were trained longer count as better than those stopped before.
-Cost          O(d (n log n + (bootstraps + draws) n cells)).
-"""
+"""How important each parameter is, by one of several measures that answer different questions."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable
 
-import numpy as np
-from numpy.typing import NDArray
-
-from tunewright.core.columns import Column
-from tunewright.core.domains import Codes
-from tunewright.core.history import COMPLETED, History
-from tunewright.core.space import Space
+from tunewright.analysis.ablation import ablation_importance
+from tunewright.analysis.fanova import fanova
+from tunewright.analysis.ped_anova import ped_anova
+from tunewright.analysis.sensitivity import local_importance
+from tunewright.analysis.shapley import shapley
+from tunewright.analysis.shares import HasHistory, Importance
+from tunewright.core.history import History
 from tunewright.errors import ConfigError
 
-Floats = NDArray[np.float64]
-LEAST = 8
-_CELLS, _BOOTSTRAPS, _DRAWS = 24, 100, 50
-_TOP, _TOP_LEAST = 0.1, 8
-_BOUND = 20.0  # most that a trial in an empty region counts, against one where the sampler looked most
+__all__ = ["METHODS", "SAYS", "Importance", "importance"]
+
+Measure = Callable[[HasHistory | History, int], list[Importance]]
 
 
-@dataclass(frozen=True, slots=True)
-class Importance:
-    """Importance of one parameter.
-
-    Attributes:
-        name: The parameter; with its path where the same name occurs in several branches.
-        value: Share of all importance, in [0, 1].
-        low: Lower end of the 90 % bootstrap interval.
-        high: Upper end.
-    """
-
-    name: str
-    value: float
-    low: float
-    high: float
+def _fanova(study_or_history: HasHistory | History, seed: int) -> list[Importance]:
+    return fanova(study_or_history, seed=seed).single
 
 
-class HasHistory(Protocol):
-    """A study."""
-
-    def history(self) -> History:
-        """Its trials as arrays."""
-        ...
-
-
-def labels(space: Space) -> list[str]:
-    """Name of every column, with its path where names repeat; length ``d``."""
-    names = list(space.names)
-    return [c.path if names.count(c.name) > 1 else c.name for c in space.columns]
-
-
-def parameters(space: Space) -> list[str]:
-    """Name of every parameter, with its path where names repeat."""
-    names = [e.name for e in space.entries]
-    return [e.path if names.count(e.name) > 1 else e.name for e in space.entries]
-
-
-def ranking(history: History) -> tuple[NDArray[np.int64], Codes]:
-    """Usable trials from best to worst, and their codes, shape ``(n, d)``.
-
-    Trials that were given more steps come first: whatever stopped the others had found them worse.
-    """
-    usable = history.usable & ~np.all(np.isnan(history.codes), axis=1)
-    rows = np.flatnonzero(usable)
-    steps = history.steps[rows].astype(np.float64)
-    steps[history.status[rows] == COMPLETED] = np.inf
-    order = np.lexsort((history.loss[rows], -steps, history.violation[rows]))
-    return rows[order], history.codes[rows[order]]
+METHODS: dict[str, Measure] = {
+    "ped-anova": ped_anova,
+    "fanova": _fanova,
+    "shapley": shapley,
+    "ablation": ablation_importance,
+    "local": local_importance,
+}
+SAYS = {
+    "ped-anova": "Bars say how much a parameter decides about being among the best tenth of trials (PED-ANOVA, chance "
+    "subtracted); the line is the 90 % bootstrap interval.",
+    "fanova": "Bars are shares of the variance of the objective over the whole space that a parameter explains alone (fANOVA); "
+    "the line is the 90 % interval over the trees of a forest; what is missing from 100 % are interactions.",
+    "shapley": "Bars are shares of the mean absolute Shapley value, how far a parameter moves the expected objective of a trial "
+    "from the average; the line is the 90 % bootstrap interval.",
+    "ablation": "Bars are shares of the way from the default to the best configuration that each parameter covers, changed one "
+    "after the other (ablation); the line is the 90 % interval over the trees of a forest.",
+    "local": "Bars are shares of the change around the best configuration, by the slopes of a line fitted there (LIME); the line "
+    "is the 90 % interval over the trees of a forest.",
+}
 
 
-def importance(study_or_history: HasHistory | History, seed: int = 0) -> list[Importance]:
-    """Importance of every parameter for being among the best tenth of trials, largest first.
+def importance(
+    study_or_history: HasHistory | History, seed: int = 0, *, method: str = "ped-anova"
+) -> list[Importance]:
+    """Importance of every parameter, largest first.
 
     Args:
-        study_or_history: A study with one objective, or its history; of several objectives the first counts.
-        seed: For the bootstrap.
+        study_or_history: A study, or its history; of several objectives the first counts.
+        seed: For bootstraps and forests.
+        method: What is asked. ``ped-anova``: what decides about being among the best tenth of trials. ``fanova``: what moves the
+            objective over the whole space. ``shapley``: what moves the objective of the trials that were made, from the
+            library ``shap``. ``ablation``: what brought the way from the default to the best. ``local``: what matters
+            around the best.
 
     Raises:
-        ConfigError: If fewer than 8 trials have a result.
+        ConfigError: If there is no such method, or fewer trials have a result than it needs (8 for ``ped-anova``, else 20).
+        MissingExtra: If ``shapley`` is asked for and ``shap`` is not installed.
     """
-    history = study_or_history if isinstance(study_or_history, History) else study_or_history.history()
-    space = history.problem.space
-    _, codes = ranking(history)
-    n = len(codes)
-    if n < LEAST:
+    if method not in METHODS:
         raise ConfigError(
-            f"Importance needs at least {LEAST} trials with a result; got {n}. Run more trials."
+            f"Importance needs a method out of {', '.join(METHODS)}; got {method!r}. Choose one of them."
         )
-    rng = np.random.default_rng(seed)
-    weights = np.vstack([np.ones(n), rng.multinomial(n, np.full(n, 1.0 / n), size=_BOOTSTRAPS)]).astype(float)
-    by_column = np.stack([_column(codes[:, j], c, weights, rng) for j, c in enumerate(space.columns)], axis=1)
-    raw = np.add.reduceat(by_column, [e.first for e in space.entries], axis=1)
-    total = raw.sum(axis=1, keepdims=True)
-    share = np.divide(raw, total, out=np.zeros_like(raw), where=total > 0)
-    low, high = np.quantile(share[1:], [0.05, 0.95], axis=0)
-    found = [
-        Importance(
-            name, float(share[0, j]), float(min(low[j], share[0, j])), float(max(high[j], share[0, j]))
-        )
-        for j, name in enumerate(parameters(space))
-    ]
-    return sorted(found, key=lambda i: (-i.value, -i.high, i.name))
-
-
-def _column(codes: Floats, column: Column, weights: Floats, rng: np.random.Generator) -> Floats:
-    """Unnormalised importance of one column under every weighting, shape ``(1 + bootstraps,)``.
-
-    Args:
-        codes: Its codes, best trial first, NaN where inactive, shape ``(n,)``.
-        column: What it is.
-        weights: How often each trial counts, shape ``(1 + bootstraps, n)``.
-        rng: For the sets drawn by chance.
-    """
-    active = ~np.isnan(codes)
-    if active.sum() < LEAST or np.ptp(codes[active]) == 0:
-        return np.zeros(len(weights))
-    cells = _cells(codes[active], column)
-    level = _levelled(cells)
-    inside = weights[:, active] * level
-    top = _top(inside)
-    seen = _divergence(top @ cells, inside @ cells)
-    chance = _chance(top[0], level, cells, rng)
-    best = _top(weights)
-    used = (best * active).sum(axis=1) / best.sum(axis=1)
-    out: Floats = np.maximum(seen - chance, 0.0) * used
-    return out
-
-
-def _chance(top: Floats, level: Floats, cells: Floats, rng: np.random.Generator) -> float:
-    """Divergence of as many trials drawn without regard to their rank: the median over draws.
-
-    "As many" is Kish's effective number, since weights differ; drawing without putting back varies less, by the
-    share of trials that is not drawn.
-    """
-    k = max(1, round(float(top.sum() ** 2 / (top**2).sum())))
-    drawn = rng.multinomial(k, level / level.sum(), size=_DRAWS) @ cells
-    spread = _divergence(drawn, (level @ cells)[None])
-    return float(np.median(spread)) * (1.0 - float(top.sum() / level.sum()))
-
-
-def _levelled(cells: Floats) -> Floats:
-    """Weights that make up for where the sampler looked most, mean 1, shape ``(n,)``; bounded against lone trials."""
-    crowd = cells @ cells.mean(axis=0)
-    weight = np.minimum(1.0 / crowd, _BOUND / crowd.max())
-    out: Floats = weight / weight.mean()
-    return out
-
-
-def _top(weights: Floats) -> Floats:
-    """Weights restricted to the best trials, which come first; shape as given."""
-    n = weights.shape[1]
-    total = weights.sum(axis=1, keepdims=True)
-    keep = np.maximum(np.ceil(_TOP * total), np.minimum(_TOP_LEAST, np.ceil(total / 3)))
-    before = np.cumsum(weights, axis=1) - weights
-    out: Floats = np.clip(keep - before, 0.0, weights) if n else weights
-    return out
-
-
-def _cells(codes: Floats, column: Column) -> Floats:
-    """Mass that each trial puts on each cell, rows sum to 1, shape ``(n, cells)``."""
-    levels = column.domain.levels
-    if column.domain.categorical or 0 < levels <= 12:
-        mass = np.zeros((len(codes), levels))
-        mass[np.arange(len(codes)), np.minimum((codes * levels).astype(np.int64), levels - 1)] = 1.0
-        smooth: Floats = 0.95 * mass + 0.05 / levels
-        return smooth
-    middle = (np.arange(_CELLS) + 0.5) / _CELLS
-    width = max(1.06 * float(np.std(codes)) * len(codes) ** -0.2, 1.0 / _CELLS)
-    near = np.exp(-0.5 * ((codes[:, None] - middle) / width) ** 2)
-    # A little everywhere: else one lone trial far out makes up the whole divergence.
-    kernel: Floats = 0.9 * near / near.sum(axis=1, keepdims=True) + 0.1 / _CELLS
-    return kernel
-
-
-def _divergence(best: Floats, every: Floats) -> Floats:
-    """Pearson divergence of the density of the best from that of all, for every row."""
-    p = best / best.sum(axis=1, keepdims=True)
-    q = every / every.sum(axis=1, keepdims=True)
-    out: Floats = ((p / q - 1.0) ** 2 * q).sum(axis=1)
-    return out
+    return METHODS[method](study_or_history, seed)

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tunewright.analysis.charts import Charted
-from tunewright.analysis.drawing import (
+from tunewright.analysis.charted import Charted
+from tunewright.analysis.drawing import Figure
+from tunewright.analysis.marks import (
     Axis,
-    Figure,
     Line,
     Mark,
     Panel,
@@ -140,7 +140,7 @@ def _panel(name: str, told: Told, trials: list[Trial]) -> Panel:
     x = linear("step", 0.0, max(float(steps.max()), 1.0))
     y = _axis(name, values)
     marks: list[Mark] = [
-        Line(np.column_stack([x.at(c[:, 0]), y.at(c[:, 1])]), f"s{i}") for i, c in reversed(courses)
+        Line(c, f"s{i}", f"trial {trials[i].number}", trials[i].number) for i, c in reversed(courses)
     ]
     return Panel(x, y, tuple(marks), name, 200)
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from typing import NamedTuple
 
-from tunewright.analysis.charts import Charted
-from tunewright.analysis.drawing import STYLE, Figure, cell, number, svg
+from tunewright.analysis.charted import Charted
+from tunewright.analysis.drawing import STYLE, Figure, escape, svg
 from tunewright.analysis.inside import CHOSEN, HYPER
-from tunewright.analysis.plots import KINDS, figure
+from tunewright.analysis.marks import cell, number
+from tunewright.analysis.plots import figure
 from tunewright.core.trial import FAILURES, Trial
 from tunewright.errors import ConfigError
 
 _WIDE, _HALF, _NARROW = 1060, 560, 330
 _FULL_WIDTH = ("slice", "parallel", "pareto")
 _TOP = 10
+_SHOWN = (
+    "history", "importance", "curves", "inside", "chosen", "timeline", "pareto", "parallel", "slice",
+)  # fmt: skip
 _PAGE = """
 :root{color-scheme:light dark;--page:#f5f6f8}@media (prefers-color-scheme:dark){:root{--page:#12161c}}
 *{box-sizing:border-box}body{margin:0;background:var(--page);color:var(--ink);
@@ -56,7 +59,7 @@ def html(study: Charted, extra: Sequence[Section] = ()) -> str:
         extra: Sections above the charts.
     """
     cards = [_section(s) for s in extra]
-    for kind in KINDS:
+    for kind in _SHOWN:
         if kind == "pareto" and study.problem.m < 2:
             continue
         if kind == "curves" and not any(t.reports for t in study.trials):

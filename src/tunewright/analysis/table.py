@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import csv
+import json
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 from tunewright.core.trial import Trial
 from tunewright.errors import missing_extra
@@ -58,6 +60,29 @@ def rows(trials: Sequence[Trial]) -> Iterator[dict[str, Any]]:
         yield row
 
 
+def write_csv(trials: Sequence[Trial], stream: TextIO) -> None:
+    """Writes one line per trial, with commas, after a line of names."""
+    writer = csv.DictWriter(stream, columns(trials)[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows(trials))
+
+
+def write_jsonl(trials: Sequence[Trial], stream: TextIO, plain: Callable[[Trial], dict[str, Any]]) -> None:
+    """Writes one JSON object per trial and line, with its reports.
+
+    Args:
+        trials: The trials.
+        stream: Where to.
+        plain: Makes plain data of a trial, without its reports.
+    """
+    stream.writelines(json.dumps(full(t, plain), ensure_ascii=False) + "\n" for t in trials)
+
+
+def full(trial: Trial, plain: Callable[[Trial], dict[str, Any]]) -> dict[str, Any]:
+    """A trial as plain data, with its reports."""
+    return {**plain(trial), "reports": [{"step": r.step, "metrics": r.metrics} for r in trial.reports]}
+
+
 def to_pandas(trials: Sequence[Trial]) -> pandas.DataFrame:
     """The trials as a pandas data frame.
 
@@ -84,8 +109,8 @@ def to_polars(trials: Sequence[Trial]) -> polars.DataFrame:
     return polars.DataFrame(_even(trials))
 
 
-def to_parquet(trials: Sequence[Trial], path: Path) -> None:
-    """Writes the trials to a Parquet file; a column whose values differ in type becomes text.
+def to_parquet(trials: Sequence[Trial], path: Path | BinaryIO) -> None:
+    """Writes the trials as Parquet to a path or an open file; a column whose values differ in type becomes text.
 
     Raises:
         MissingExtra: If pyarrow is not installed.

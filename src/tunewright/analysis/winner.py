@@ -33,7 +33,7 @@ class Finished(Protocol):
         ...
 
     @property
-    def trials(self) -> list[Trial]:
+    def trials(self) -> Sequence[Trial]:
         """All trials."""
         ...
 

@@ -12,20 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from tunewright.analysis.drawing import (
+from tunewright.analysis.drawing import STYLE, Figure, svg
+from tunewright.analysis.marks import (
     GROUPS,
-    STYLE,
     Band,
     Box,
     Dots,
-    Figure,
     Line,
     Mark,
     Panel,
     linear,
     names_axis,
     number,
-    svg,
     values_axis,
 )
 
@@ -72,8 +70,8 @@ def page(suite: str, found: Mapping[str, Any]) -> str:
 
 
 def _style(position: int) -> str:
-    """Colours repeat after six tools, then dashed."""
-    return f"s{position % GROUPS}" + (" dash" if position >= GROUPS else "")
+    """Colours repeat after eight tools, then dashed."""
+    return f"s{position % GROUPS}" + (" dashed" if position >= GROUPS else "")
 
 
 def curves(found: Mapping[str, Any]) -> Figure:
@@ -92,11 +90,13 @@ def curves(found: Mapping[str, Any]) -> Figure:
         rows = [(int(k), s) for k in every for s in found["at"][k]["standings"] if s["name"] == name]
         if not rows:
             continue
-        at = x.at([k for k, _ in rows])
-        mean, low, high = (y.at([max(s[key], _LEAST) for _, s in rows]) for key in ("regret", "low", "high"))
+        at = np.array([k for k, _ in rows], dtype=np.float64)
+        mean, low, high = (
+            np.array([max(s[key], _LEAST) for _, s in rows]) for key in ("regret", "low", "high")
+        )
         if np.isfinite(low).all() and np.isfinite(high).all():
             marks.append(Band(at, low, high, _style(i)))
-        marks.append(Line(np.column_stack([at, mean]), _style(i)))
+        marks.append(Line(np.column_stack([at, mean]), _style(i), name))
     best = found["at"][every[-1]]["standings"][0]
     return Figure(
         "benchmark",
@@ -120,17 +120,15 @@ def ranks(found: Mapping[str, Any], at: str) -> Figure:
     width = entry["critical_difference"]
     k = len(names)
     x, y = linear("mean rank, 1 is best", 1.0, float(max(k, 2))), names_axis("", names[::-1])
-    places = [1.0 - (i + 0.5) / k for i in range(k)]
+    places = [k - 1.0 - i for i in range(k)]
     order = {name: i for i, name in enumerate(found["tools"])}
     marks: list[Mark] = []
     for s, place in zip(ordered, places, strict=True):
         if width is not None and math.isfinite(width):
-            left, right = (float(v) for v in x.at([s["rank"] - width / 2.0, s["rank"] + width / 2.0]))
-            marks.append(
-                Box(left, place - 0.12 / k, right, place + 0.12 / k, "a " + _style(order[s["name"]]))
-            )
+            left, right = s["rank"] - width / 2.0, s["rank"] + width / 2.0
+            marks.append(Box(left, place - 0.12, right, place + 0.12, _style(order[s["name"]]) + " faint"))
         tip = f"{s['name']}: mean rank {s['rank']:.2f}"
-        marks.append(Dots(np.array([[float(x.at(s["rank"])), place]]), [_style(order[s["name"]])], [tip]))
+        marks.append(Dots(np.array([[float(s["rank"]), place]]), [_style(order[s["name"]])], [tip]))
     known = width is not None and math.isfinite(width)
     how = (
         f"Two tools whose bars do not overlap differ at 5 % (Nemenyi; critical difference {width:.2f})."

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote
@@ -16,15 +16,21 @@ from tunewright.errors import ConfigError, StudyMissing
 
 if TYPE_CHECKING:
     from tunewright.core.trial import Trial
+    from tunewright.store.base import Store, StudyInfo
     from tunewright.study import Study
+    from tunewright.view import View
 
 F = TypeVar("F", bound=Callable[..., Any])
 RUN_NOTE = "command"
+_LAST = 20
+_RULES = ("queue", "retry", "finish", "defaults", "")
 
 storage_option = click.option(
     "--storage",
+    "--store",
+    "storage",
     metavar="WHERE",
-    help="A path or URL of the store; else TUNEWRIGHT_STORE, else .tunewright/studies.db here or above.",
+    help="A path or URL of the store; else TUNEWRIGHT_STORE or TUNEWRIGHT_SERVER, else .tunewright/studies.db here or above.",
 )
 debug_option = click.option(
     "--debug", is_flag=True, expose_value=False, help="Show the traceback of an error."
@@ -44,9 +50,9 @@ def existing(storage: str | None) -> str | None:
     Raises:
         StudyMissing: If there is none.
     """
-    from tunewright.store.urls import FILE, FOLDER, VARIABLE
+    from tunewright.store.urls import FILE, FOLDER, named
 
-    spec = storage or os.environ.get(VARIABLE)
+    spec = storage or named()
     if spec is None:
         here = Path.cwd()
         if any((folder / FOLDER / FILE).is_file() for folder in (here, *here.parents)):
@@ -61,6 +67,16 @@ def existing(storage: str | None) -> str | None:
     return spec
 
 
+def file_of(where: str | None) -> str:
+    """Path of a store's file; of an address elsewhere the address, which names no file."""
+    from tunewright.store.urls import default_path
+
+    text = str(default_path()) if where is None else where
+    return (
+        unquote(text.removeprefix("sqlite:///").partition("?")[0]) if text.startswith("sqlite:///") else text
+    )
+
+
 def open_study(name: str | None, storage: str | None, **options: Any) -> Study:
     """Opens an existing study; the newest one when no name is given.
 
@@ -71,6 +87,44 @@ def open_study(name: str | None, storage: str | None, **options: Any) -> Study:
 
     where = existing(storage)
     return Study.open(name or newest(where), storage=where, exist="must", **options)
+
+
+def looked_at(store: Store, info: StudyInfo) -> View:
+    """A study to look at, without the method that decides in it, which takes time to load."""
+    from tunewright.opening import stored_problem
+    from tunewright.run.session import Session
+    from tunewright.store.clock import worker_id
+    from tunewright.view import View
+
+    session = Session(
+        store, info, stored_problem(info, None), None, method=str(info.spec["method"]), worker=worker_id()
+    )
+    if session.method == "auto":
+        # Who chose is written on every trial that a method has chosen.
+        chosen = (t.start.by for t in reversed(session.sync().trials[-_LAST:]))
+        session.method = next((by for by in chosen if by not in _RULES), "auto")
+    return View(session)
+
+
+@contextlib.contextmanager
+def looking_at(name: str | None, storage: str | None) -> Iterator[View]:
+    """A study to look at, the newest one when no name is given; closed at the end.
+
+    Raises:
+        StudyMissing: If it is not there, with the nearest name.
+    """
+    from tunewright.opening import missing, placed
+    from tunewright.store.urls import open_store
+
+    where, wanted = placed(existing(storage), name or newest(storage))
+    store = open_store(where)
+    try:
+        info = store.find(wanted)
+        if info is None:
+            raise missing(wanted, store)
+        yield looked_at(store, info)
+    finally:
+        store.close()
 
 
 def newest(storage: str | None) -> str:
@@ -98,7 +152,7 @@ def emit(data: Any) -> None:
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Prints aligned columns; long cells are cut."""
-    from tunewright.analysis.progress import number
+    from tunewright.analysis.pace import number
 
     text = [[_cell("" if v is None else number(v)) for v in row] for row in rows]
     widths = [max([len(h), *(len(r[i]) for r in text)]) for i, h in enumerate(head)]
@@ -113,7 +167,7 @@ def _cell(text: str, longest: int = 60) -> str:
 
 def lines(pairs: Mapping[str, Any]) -> None:
     """Prints ``name  value`` lines, leaving out empty values."""
-    from tunewright.analysis.progress import number
+    from tunewright.analysis.pace import number
 
     width = max(map(len, pairs), default=0)
     for name, value in pairs.items():
@@ -128,27 +182,12 @@ def when(at: float | None) -> str:
 
 def as_dict(trial: Trial) -> dict[str, Any]:
     """A trial as plain data, without its reports."""
-    return {
-        "number": trial.number,
-        "status": trial.status,
-        "params": trial.config,
-        "metrics": trial.metrics,
-        "step": trial.step,
-        "until": trial.until,
-        "attempts": trial.attempts,
-        "token": trial.token,
-        "cost": trial.cost,
-        "started": trial.at,
-        "ended": trial.ended_at,
-        "worker": trial.worker,
-        "by": trial.start.by,
-        "why": trial.why,
-        "parent": trial.parent,
-        "error": trial.error,
-    }
+    from tunewright import view
+
+    return view.as_dict(trial)
 
 
-def command_of(study: Study) -> dict[str, Any] | None:
+def command_of(study: View) -> dict[str, Any] | None:
     """How the study was last run from the command line, or None."""
     found = [n.data for _, n in study.session.sync().notes if n.topic == RUN_NOTE]
     return found[-1] if found else None
@@ -167,6 +206,6 @@ def assignments(words: Sequence[str]) -> dict[str, Any]:
             raise ConfigError(f"Values are given as name=value; got {word!r}. Write it like lr=0.01.")
         try:
             out[name] = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             out[name] = float(text) if text.lower().lstrip("+-") in ("nan", "inf", "infinity") else text
     return out

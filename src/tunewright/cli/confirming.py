@@ -91,7 +91,7 @@ def shown(found: Confirmation) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
 @reading
 def report(study: str | None, output: Path | None, storage: str | None, as_json: bool) -> None:
     """Write a study as one HTML page that needs no network, with what confirm found."""
-    from tunewright.analysis.progress import number
+    from tunewright.analysis.pace import number
     from tunewright.analysis.report import Section, html
     from tunewright.cli.outcome import truth
     from tunewright.confirming import confirmed

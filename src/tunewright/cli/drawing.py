@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
 from tunewright.cli.common import (
     as_dict,
+    assignments,
     emit,
     open_study,
     reading,
@@ -23,18 +23,25 @@ from tunewright.errors import ConfigError
 if TYPE_CHECKING:
     from tunewright.study import Study
 
-FORMATS = ("csv", "json", "jsonl", "parquet", "log")
+FORMATS = ("csv", "json", "jsonl", "parquet", "html", "log")
 
 
 @click.command()
 @study_argument
+@click.option(
+    "--method",
+    default="ped-anova",
+    show_default=True,
+    help="What is asked: ped-anova (what decides about being among the best), fanova (what moves the objective over the whole "
+    "space), shapley (what moved it in these trials), ablation (from the default to the best), local (around the best).",
+)
 @reading
-def importance(study: str | None, storage: str | None, as_json: bool) -> None:
-    """Rank the parameters by how much of the variation of the objective they explain."""
+def importance(study: str | None, method: str, storage: str | None, as_json: bool) -> None:
+    """Rank the parameters by how much they matter, with 90 % intervals."""
     from tunewright.analysis.importance import importance as measure
 
     with open_study(study, storage) as opened:
-        found = measure(opened)
+        found = measure(opened, method=method)
     if as_json:
         emit([{"name": i.name, "importance": i.value, "low": i.low, "high": i.high} for i in found])
     else:
@@ -48,23 +55,39 @@ def importance(study: str | None, storage: str | None, as_json: bool) -> None:
 @click.argument("study")
 @click.argument("kind", default="history")
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="File to write; STUDY-KIND.svg when not given."
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="File to write, .svg, .png, .pdf or .html; STUDY-KIND.svg when not given.",
+)
+@click.option(
+    "--set",
+    "given",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="An option of the chart, such as method=fanova.",
 )
 @reading
-def plot(study: str, kind: str, output: Path | None, storage: str | None, as_json: bool) -> None:
-    """Draw a chart of a study into an SVG file.
+def plot(
+    study: str, kind: str, output: Path | None, given: tuple[str, ...], storage: str | None, as_json: bool
+) -> None:
+    """Draw a chart of a study into a file.
 
-    KIND is history, importance, parallel, slice, curves, inside, chosen, timeline or pareto.
+    KIND is history, importance, slice, contour (--set x=NAME --set y=NAME), interactions, parallel, ablation, sensitivity
+    (--set trial=NUMBER), curves, cost (--set against=time), regret, edf, stopping (--set more=50), timeline, pareto,
+    hypervolume, attainment, surrogate, footprint, lineage, inside or chosen.
     """
-    from tunewright.analysis.plots import save
+    from tunewright.analysis.plots import figure, write
 
     with open_study(study, storage) as opened:
         path = output or Path(f"{opened.name.replace('/', '-')}-{kind}.svg")
-        save(opened, kind, path)
+        drawn = figure(opened, kind, **assignments(given))
+    write(drawn, path)
     if as_json:
-        emit({"study": study, "kind": kind, "file": str(path)})
+        emit({"study": study, "kind": kind, "file": str(path), "says": drawn.insight})
     else:
         click.echo(str(path))
+        click.echo(drawn.insight, err=True)
 
 
 @click.command()
@@ -77,7 +100,9 @@ def plot(study: str, kind: str, output: Path | None, storage: str | None, as_jso
 def export(
     study: str | None, output: Path | None, form: str | None, storage: str | None, as_json: bool
 ) -> None:
-    """Write the trials as csv, json, jsonl (one trial a line) or parquet, or the raw log (log, JSON lines)."""
+    """Write the trials as csv, json, jsonl (one trial a line) or parquet, the raw log (log, JSON lines), or all pages of
+    the dashboard as one html file that needs no server.
+    """
     ending = output.suffix.removeprefix(".") if output is not None else "csv"
     form = form or ("json" if as_json else ending)
     if form not in FORMATS:
@@ -87,6 +112,8 @@ def export(
             if output is None:
                 raise ConfigError("Parquet needs a file; got none. Pass --output.")
             opened.to_parquet(output)
+        elif form == "html":
+            _pages(opened, output)
         elif output is None:
             _write(opened, form, sys.stdout)
         else:
@@ -97,17 +124,23 @@ def export(
         click.echo(f"{count} trials in {output}", err=True)
 
 
-def _write(study: Study, form: str, stream: TextIO) -> None:
-    if form == "csv":
-        from tunewright.analysis.table import columns
+def _pages(study: Study, output: Path | None) -> None:
+    from tunewright.web.export import page
 
-        writer = csv.DictWriter(stream, columns(study.trials)[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(study.rows())
+    if output is None:
+        raise ConfigError("A page needs a file; got none. Pass --output.")
+    output.write_bytes(page(study.session.store, study.name))
+
+
+def _write(study: Study, form: str, stream: TextIO) -> None:
+    from tunewright.analysis.table import full, write_csv, write_jsonl
+
+    if form == "csv":
+        write_csv(study.trials, stream)
     elif form == "json":
-        stream.write(json.dumps([_full(t) for t in study.trials], ensure_ascii=False) + "\n")
+        stream.write(json.dumps([full(t, as_dict) for t in study.trials], ensure_ascii=False) + "\n")
     elif form == "jsonl":
-        stream.writelines(json.dumps(_full(t), ensure_ascii=False) + "\n" for t in study.trials)
+        write_jsonl(study.trials, stream, as_dict)
     else:
         import msgspec
 
@@ -120,7 +153,3 @@ def _write(study: Study, form: str, stream: TextIO) -> None:
                 **msgspec.to_builtins(record.event),
             }
             stream.write(json.dumps(line, ensure_ascii=False) + "\n")
-
-
-def _full(trial: Any) -> dict[str, Any]:
-    return {**as_dict(trial), "reports": [{"step": r.step, "metrics": r.metrics} for r in trial.reports]}

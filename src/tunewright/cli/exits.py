@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
 from tunewright import errors
+from tunewright.core.texts import visible
+from tunewright.store.redact import without_secrets
 
 DONE, INTERNAL, USAGE, NONE_SUCCEEDED, GAVE_UP, STORE, CONFLICT, TARGET = range(8)
 _CODES: tuple[tuple[type[errors.TunewrightError], int], ...] = (
@@ -39,7 +42,8 @@ def guarded(body: Callable[[], Any], *, debug: bool) -> int:
         debug: Show the traceback as well.
     """
     try:
-        result = body()
+        with screened():
+            result = body()
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.ClickException as error:
@@ -54,12 +58,12 @@ def guarded(body: Callable[[], Any], *, debug: bool) -> int:
         return 128 + signal.SIGPIPE
     except errors.TunewrightError as error:
         if debug:
-            traceback.print_exc()
+            say(traceback.format_exc())
         say(f"error[{error.code}]: {error}")
         return code_of(error)
     except Exception as error:  # noqa: BLE001 - the last place that can say it in one sentence
         if debug:
-            traceback.print_exc()
+            say(traceback.format_exc())
         text = " ".join(str(error).split())[:300]
         say(
             f"error: something went wrong inside Tunewright, {type(error).__name__}: {text}; run it again with --debug."
@@ -69,5 +73,37 @@ def guarded(body: Callable[[], Any], *, debug: bool) -> int:
 
 
 def say(text: str) -> None:
-    """Prints a message to standard error."""
-    click.echo(text, err=True)
+    """Prints a message to standard error, without passwords, and with nothing in it that the terminal would obey."""
+    click.echo(visible(without_secrets(text)), err=True)
+
+
+class Screen:
+    """Standard output as commands see it: what trials, names and errors hold is shown and not obeyed by a terminal.
+
+    Args:
+        stream: Where the text goes.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        """Writes a text with its control characters escaped; see ``core.limits.visible``."""
+        self.stream.write(visible(text))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+@contextlib.contextmanager
+def screened() -> Iterator[None]:
+    """Inside, what is printed goes through a ``Screen``."""
+    before = sys.stdout
+    screen: Any = Screen(before)
+    sys.stdout = screen
+    try:
+        yield
+    finally:
+        if sys.stdout is screen:
+            sys.stdout = before

@@ -37,8 +37,9 @@ REMEDIES: dict[str, str] = {
         "process did not renew its lease in time. Give the lease more time if single steps are long."
     ),
     "TW045": (
-        "If the message names a newer version, upgrade Tunewright. If it says that the file is damaged, copy it "
-        "before anything else and export what can still be read with `tunewright export`."
+        "If the message names a newer version, upgrade Tunewright. If it says that something is damaged, run "
+        "`tunewright doctor`: it says what is wrong and changes nothing. `tunewright doctor --repair` copies the file "
+        "aside and mends it; where it cannot even be opened, `tunewright doctor --salvage NEW.db` saves what can be read."
     ),
     "TW046": "Free the disk space, the lock or the permission that the message names, and run the same command again.",
     "TW050": "See the more specific code in the message.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -68,6 +67,8 @@ def checkpoints(
 
 def _data(study: Study, retention: Any) -> dict[str, Any]:
     """The checkpoints and who needs them, as plain data."""
+    from tunewright.store.depots import shown
+
     session = study.session
     sizes = dict(retention.files())
     found: dict[str, dict[str, Any]] = {}
@@ -77,7 +78,7 @@ def _data(study: Study, retention: Any) -> dict[str, Any]:
             found.setdefault(name, entry)["trials"].append(trial.number)
     return {
         "study": study.name,
-        "folder": str(Path(session.store.blobs(session.info.id))),
+        "folder": shown(session.store.blobs(session.info.id)),
         "bytes": sum(sizes.values()),
         "checkpoints": list(found.values()),
         "orphans": [{"name": n, "bytes": s} for n, s in sorted(sizes.items()) if n not in found],

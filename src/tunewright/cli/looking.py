@@ -14,6 +14,8 @@ from tunewright.cli.common import (
     existing,
     json_option,
     lines,
+    looked_at,
+    looking_at,
     open_study,
     reading,
     study_argument,
@@ -25,6 +27,7 @@ from tunewright.errors import ConfigError
 if TYPE_CHECKING:
     from tunewright.core.trial import Trial
     from tunewright.study import Study
+    from tunewright.view import View
 
 STATUSES = (
     "running", "paused", "waiting", "completed", "stopped", "failed", "invalid", "timed_out", "out_of_memory",
@@ -37,18 +40,13 @@ STATUSES = (
 def ls(storage: str | None, as_json: bool) -> None:
     """List the studies in the store."""
     from tunewright.store.urls import open_store
-    from tunewright.study import Study
 
-    where = existing(storage)
-    store = open_store(where)
+    store = open_store(existing(storage))
     try:
         infos = sorted(store.studies(), key=lambda s: s.created)
+        found = [{**_state(looked_at(store, info)), "created": info.created} for info in infos]
     finally:
         store.close()
-    found = []
-    for info in infos:
-        with Study.open(info.name, storage=where, exist="must") as study:
-            found.append({**_state(study), "created": info.created})
     if as_json:
         emit(found)
         return
@@ -64,12 +62,12 @@ def ls(storage: str | None, as_json: bool) -> None:
 
 
 def _values(best: dict[str, Any] | None) -> str:
-    from tunewright.analysis.progress import pairs
+    from tunewright.analysis.pace import pairs
 
     return "" if best is None else pairs(best["objectives"])
 
 
-def _state(study: Study) -> dict[str, Any]:
+def _state(study: View) -> dict[str, Any]:
     """How far a study is, as plain data."""
     from tunewright.cli.outcome import best_of
 
@@ -83,6 +81,7 @@ def _state(study: Study) -> dict[str, Any]:
         "trials": len(study.trials),
         "counts": study.counts,
         "queued": len(study.session.ledger.queue),
+        "control": study.session.ledger.control,
         "records": study.session.ledger.cursor,
         "best": None
         if best is None
@@ -95,7 +94,7 @@ def _state(study: Study) -> dict[str, Any]:
 @reading
 def status(study: str | None, storage: str | None, as_json: bool) -> None:
     """Say how far a study is: trials by status, who runs what, the best so far."""
-    from tunewright.analysis.progress import pairs
+    from tunewright.analysis.pace import pairs
 
     with open_study(study, storage) as opened:
         state = _state(opened)
@@ -112,6 +111,9 @@ def status(study: str | None, storage: str | None, as_json: bool) -> None:
             "method": state["method"],
             "trials": f"{state['trials']}" + (f" ({counts})" if counts else ""),
             "queued": state["queued"] or None,
+            "told": {"pause": "to pause; tunewright resume takes it back", "stop": "to stop"}.get(
+                state["control"]
+            ),
             "best": f"trial {best['number']}: {_values(best)}  {pairs(best['params'])}"
             if best
             else "none yet",
@@ -208,7 +210,7 @@ def trial_of(study: Study, number: int) -> Trial:
 
 
 def _show_trial(trial: Trial, as_json: bool) -> None:
-    from tunewright.analysis.progress import pairs
+    from tunewright.analysis.pace import pairs
 
     reports = [{"step": r.step, **r.metrics} for r in trial.reports]
     if as_json:
@@ -245,10 +247,10 @@ def best(study: str | None, form: str, storage: str | None, as_json: bool) -> No
     """Show the best trial; with --as command only the command line or call that trains with it."""
     import json
 
-    from tunewright.analysis.progress import pairs
+    from tunewright.analysis.pace import pairs
     from tunewright.cli import outcome
 
-    with open_study(study, storage) as opened:
+    with looking_at(study, storage) as opened:
         front = opened.pareto if opened.problem.m > 1 else []
         trial = front[0] if front else outcome.to_use(opened)
         if trial is None:

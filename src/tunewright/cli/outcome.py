@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from tunewright.cli.common import as_dict, command_of
+from tunewright.cli.common import RUN_NOTE, as_dict, command_of
 from tunewright.errors import ConfigError
 
 if TYPE_CHECKING:
+    from tunewright.analysis.confirmation import Confirmation
     from tunewright.core.trial import Trial
     from tunewright.run.driver import Summary
     from tunewright.study import Study
+    from tunewright.view import View
 
-_NEAR = 0.02
 _ENOUGH = 10
+_SURE, _MANY = 20, 5000
+_MORE = 20
+_LONG = 50_000
 
 
-def best_of(study: Study) -> Trial | None:
+def best_of(study: View) -> Trial | None:
     """The best trial; the first of the front for several objectives; None when no trial has a result."""
     if study.problem.m > 1:
         return next(iter(study.pareto), None)
@@ -29,30 +33,39 @@ def best_of(study: Study) -> Trial | None:
         return None
 
 
-def to_use(study: Study) -> Trial | None:
-    """The trial to use: the one that was confirmed since the last trial ended, else the best."""
+def _confirmed(study: View) -> Confirmation | None:
+    """What confirm found; most studies have no such note, and then nothing is loaded."""
+    if all(n.topic == RUN_NOTE for _, n in study.session.sync().notes):
+        return None
     from tunewright.confirming import confirmed
 
-    found = confirmed(study)
+    return confirmed(cast(Any, study))
+
+
+def to_use(study: View) -> Trial | None:
+    """The trial to use: the one that was confirmed since the last trial ended, else the best."""
+    found = _confirmed(study)
     if found is not None and found.size == len(study.trials):
         return study.trials[found.winner]
     return best_of(study)
 
 
-def truth(study: Study) -> list[str]:
+def truth(study: View) -> list[str]:
     """What is known about the best beyond its own result: its mean over seeds, and what confirm found."""
     from tunewright.analysis.confirmation import worth
-    from tunewright.analysis.progress import number
-    from tunewright.confirming import confirmed
+    from tunewright.analysis.pace import number
     from tunewright.core.replicates import pools_of
 
-    found = confirmed(study)
+    found = _confirmed(study)
     if found is not None:
         newer = len(study.trials) - found.size
         late = [f"{newer} trials were begun since; confirm again to count them in."] if newer else []
         return [*found.sentences(), *late]
     best = best_of(study)
     if best is None or study.problem.m > 1:
+        return []
+    if len(study.trials) > _LONG and not study.session.ledger.replicated:
+        # Among so many, equal parameters that nobody asked to have again are not looked for.
         return []
     out, sign = [], study.problem.objectives[0].sign
     pool = next((p for p in pools_of(study.trials, study.problem) if p.trial == best.id), None)
@@ -70,83 +83,69 @@ def truth(study: Study) -> list[str]:
     return out
 
 
-def usage(study: Study, trial: Trial) -> str:
+def usage(study: View, trial: Trial) -> str:
     """How to train with the parameters of a trial: a command line, or a call."""
-    from tunewright.run.template import fill
+    from tunewright.run import usage as use
 
-    note = command_of(study) or {}
-    if note.get("argv"):
-        values = {"trial": trial.number, "seed": study.problem.seed, "checkpoint_dir": ".", **trial.params}
-        return shlex.join(fill(note["argv"], values))
-    name = str(note.get("function", "")).rpartition(":")[2] or "train"
-    if all(p.isidentifier() for p in trial.params):
-        return f"{name}({', '.join(f'{k}={v!r}' for k, v in trial.params.items())})"
-    return f"{name}(**{trial.params!r})"
+    return use.usage(study.session.sync(), trial)
 
 
-def defaults_of(study: Study) -> Trial | None:
-    """The trial that tried the defaults, when it completed."""
-    ledger = study.session.ledger
-    position = ledger.keys.get("defaults")
-    trials = [t for t in ledger.trials if position is not None and t.start.queue == position]
-    return trials[0] if trials and trials[0].status == "completed" else None
-
-
-def gain(study: Study, trial: Trial) -> str:
+def gain(study: View, trial: Trial) -> str:
     """How a trial compares with the defaults, or with the first completed trial."""
-    from tunewright.analysis.progress import number
+    from tunewright.analysis import outcome
 
-    objective = study.problem.objectives[0]
-    other, name = defaults_of(study), "your defaults"
-    if other is None:
-        done = [t for t in study.trials if t.status == "completed" and objective.name in t.metrics]
-        other, name = (done[0] if done else None), f"trial {done[0].number}" if done else ""
-    if other is None or other is trial or objective.name not in other.metrics:
-        return ""
-    before, after = other.metrics[objective.name], trial.metrics[objective.name]
-    change = objective.sign * (before - after)
-    share = f" ({change / abs(before):.1%})" if before else ""
-    return f"{number(abs(change))}{share} {'better' if change >= 0 else 'worse'} than {name}, which got {number(before)}"
+    found = outcome.baseline(study.session.sync())
+    return "" if found is None else outcome.gain(study.problem, trial, *found)
 
 
 def advice(study: Study, trial: Trial | None, where: str) -> str:
     """One next step."""
-    counts = study.counts
+    from tunewright.analysis.outcome import at_edge
+    from tunewright.analysis.pace import number
+
+    counts, name = study.counts, shlex.quote(study.name)
     if trial is None:
         bad = next(
             (s for s in ("failed", "timed_out", "out_of_memory", "invalid") if counts.get(s)), "failed"
         )
-        return f"see what went wrong: tunewright trials {shlex.quote(study.name)} --status {bad}{where}"
-    edge = _edge(study, trial)
-    if edge:
-        return edge
-    word = "importance" if counts.get("completed", 0) >= _ENOUGH else "show"
-    return f"tunewright {word} {shlex.quote(study.name)}{where}"
+        return f"see what went wrong: tunewright trials {name} --status {bad}{where}"
+    idle = _idle(study)
+    edge = next((e for e in at_edge(study.space, trial) if e.wider is not None), None)
+    if edge is None:
+        word = "importance" if counts.get("completed", 0) >= _ENOUGH else "show"
+        return f"{idle}tunewright {word} {name}{where}"
+    if command_of(study) is None:
+        return f"{idle}{edge}"
+    change = f"{edge.name}.{'low' if edge.side == 'lower' else 'high'}={number(edge.wider)}"
+    return (
+        f"{idle}{edge.name} is best near its {edge.side} bound {number(edge.bound)}, so widen it: "
+        f"tunewright resume {name} --set {shlex.quote(change)} --trials +{_MORE}{where}"
+    )
 
 
-def _edge(study: Study, trial: Trial) -> str:
-    """Says which parameter is best near the end of its range, where a wider range may hold something better."""
-    from tunewright.analysis.progress import number
-    from tunewright.core.domains import Float, Int
+def _idle(study: Study) -> str:
+    """Which parameters need no more attention; empty while too little is known to say so."""
+    from tunewright.analysis.importance import importance
+    from tunewright.analysis.outcome import idle
 
-    for column in study.space.columns:
-        domain, value = column.domain, trial.params.get(column.name)
-        if not isinstance(domain, Float | Int) or value is None or domain.count in range(1, 6):
-            continue
-        code = domain.coder()[0](value) if domain.contains(value) else 0.5
-        for side, bound, near in (("lower", domain.low, code), ("upper", domain.high, 1 - code)):
-            if near < _NEAR:
-                return (
-                    f"{column.name}={number(value)} is best near its {side} bound {number(bound)}: "
-                    f"widen it if that makes sense, and run the same command again"
-                )
-    return ""
+    if study.problem.m > 1 or not _SURE <= study.counts.get("completed", 0) <= _MANY:
+        return ""
+    try:
+        found = idle(importance(study))
+    except ConfigError:
+        return ""
+    if not found:
+        return ""
+    names = ", ".join(f"{i.name} ({i.value:.1%})" for i in found[:3])
+    return f"{names} hardly {'matters' if len(found) == 1 else 'matter'}; "
 
 
 def as_json(study: Study, summary: Summary, code: int) -> dict[str, Any]:
     """The outcome of a run as plain data."""
+    from tunewright.analysis.outcome import defaults_of
+
     trial = best_of(study)
-    default = defaults_of(study)
+    default = defaults_of(study.session.ledger)
     return {
         "study": study.name,
         "storage": study.session.store.url,
@@ -170,6 +169,7 @@ _WHY = {
     "target": "the target is reached",
     "finished": "the method has nothing more to try",
     "interrupted": "interrupted; everything is saved, and the same command continues",
+    "stopped": "stopped by tunewright stop; everything is saved, and the same command continues",
     "regret": "little is left to gain",
     "cost": "the cost is used up",
     "failures": "too many failures",
@@ -178,7 +178,7 @@ _WHY = {
 
 def conclude(study: Study, summary: Summary, where: str) -> None:
     """Prints the outcome of a run."""
-    from tunewright.analysis.progress import duration, pairs
+    from tunewright.analysis.pace import duration, pairs
     from tunewright.ending import reason
 
     done = (
@@ -197,7 +197,7 @@ def conclude(study: Study, summary: Summary, where: str) -> None:
             click.echo(f"        {better}")
         click.echo(f"use     {usage(study, trial)}")
     left = any(study.counts.get(status) for status in ("waiting", "paused", "running"))
-    if summary.why in ("interrupted", "timeout") and left and command_of(study) is not None:
+    if summary.why in ("interrupted", "stopped", "timeout") and left and command_of(study) is not None:
         click.echo(f"next    tunewright resume {shlex.quote(study.name)}{where}")
     else:
         click.echo(f"next    {advice(study, trial, where)}")

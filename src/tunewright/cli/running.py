@@ -2,78 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from tunewright.cli.common import RUN_NOTE, command_of, debug_option, emit, open_study, storage_option
-from tunewright.cli.exits import DONE, NONE_SUCCEEDED, TARGET
-from tunewright.errors import ConfigError
+from tunewright.cli.exits import DONE, NONE_SUCCEEDED, TARGET, say
+from tunewright.cli.options import limit_options, progress_options, sweep_options
+from tunewright.errors import ConfigError, SpaceConflict, StudyExists, TooManyFailures
 
 if TYPE_CHECKING:
     from tunewright.cli.sweep import Sweep
+    from tunewright.run.allowance import Limits
+    from tunewright.run.driver import Summary
     from tunewright.run.executor import Executor
+    from tunewright.run.notifying import Notifier
     from tunewright.study import Study
-
-_PROGRESS = click.Choice(["auto", "live", "plain", "jsonl", "none"])
-_LIMITS = (
-    click.option("--trials", metavar="N", help="Trials the study is to have in all; +N for N more."),
-    click.option("--timeout", metavar="TIME", help="Time of this run, such as 90s, 10min or 2h."),
-    click.option("--workers", type=click.IntRange(1), help="Trials at a time; 1 when not given."),
-    click.option("--target", type=float, help="Stop when the objective is this good."),
-    click.option(
-        "--stop-when", metavar="RULE", help="Stop when little is left to gain: regret<0.01 or regret<noise."
-    ),
-    click.option("--require", is_flag=True, help="Exit with 7 when the target was not reached."),
-    click.option("--trial-timeout", metavar="TIME", help="Time of one trial."),
-    click.option("--memory", metavar="SIZE", help="Memory of one trial, such as 2GiB."),
-    click.option("--devices", metavar="LIST", help="GPUs to share out over the workers, such as 0,1."),
-    click.option("--failures", metavar="N", help="Give up after N failures; auto or none."),
-    click.option(
-        "--grace", metavar="TIME", help="Time that trials get to save when interrupted; 10s when not given."
-    ),
-    click.option("--progress", type=_PROGRESS, default="auto", help="How to show progress."),
-    click.option("--json", "as_json", is_flag=True, help="Print the outcome as one JSON document."),
-)
-
-
-def _limits(function: Callable[..., Any]) -> Callable[..., Any]:
-    for option in reversed(_LIMITS):
-        function = option(function)
-    return function
 
 
 @click.command()
-@click.argument("words", nargs=-1, metavar="[TARGET | -- COMMAND...]")
-@click.option("--name", help="Name of the study; the script's name when not given.")
-@click.option("--command", help="The command as one text, with {name} placeholders; no shell is involved.")
-@click.option("--space", metavar="SPACE", help="File, JSON, or 'lr=log 1e-5..1e-1; opt=adam|sgd'.")
-@click.option("--minimize", multiple=True, metavar="METRIC", help="Metric to make small; may be repeated.")
-@click.option("--maximize", multiple=True, metavar="METRIC", help="Metric to make large; may be repeated.")
-@click.option(
-    "--steps", metavar="N", help="Steps of a full training, or FEWEST..FULL, to stop weak trials early."
-)
-@click.option("--method", metavar="METHOD", help="See tunewright methods; auto when not given.")
-@click.option(
-    "--transfer-from", multiple=True, metavar="STUDY", help="Earlier study to learn from; may be repeated."
-)
-@click.option("--seed", type=int, help="Root of all randomness; 0 when not given.")
-@click.option("--metrics", metavar="FROM", help="stdout, jsonl:FILE or regex:PATTERN.")
-@click.option(
-    "--resumable", is_flag=True, help="The script continues from what it saved in TUNEWRIGHT_CHECKPOINT_DIR."
-)
-@click.option("--new", is_flag=True, help="Fail when the study exists.")
-@click.option(
-    "--space-change",
-    type=click.Choice(["version", "error"]),
-    default="version",
-    help="When the space differs from the stored one: make a new version, or fail with 6.",
-)
-@_limits
+@sweep_options
+@progress_options
 @storage_option
 @debug_option
 def run(
@@ -100,30 +55,79 @@ def run(
     environment.
     """
     from tunewright.cli.sweep import sweep_of
-    from tunewright.study import Study
 
+    given["failures"] = "1" if given.pop("fail_fast") else given["failures"]
     sweep = sweep_of(words, given)
     _check(sweep.limits, require)
     train, executor = training(sweep)
     if transfer_from:
-        _transfer(sweep, transfer_from)
-    declared: Any = sweep.space if sweep.space is not None else _declaring(sweep, train)
-    study = Study.open(
-        sweep.name,
-        declared,
-        **{**sweep.study, "steps": _steps(sweep.study.get("steps"))},
-        storage=sweep.storage,
-        exist="error" if new else "resume",
-        on_change=cast(Literal["version", "error"], space_change),
-        resumable=not sweep.argv or bool(sweep.limits.get("resumable")),
-    )
-    with study:
-        _remember(study, sweep)
+        transferred(sweep, transfer_from)
+    declared: Any = sweep.space if sweep.space is not None else declared_by(sweep, train)
+    with opened(sweep, declared, new, space_change) as study:
+        remember(study, sweep)
         return _go(study, train, executor, sweep, as_json, progress, require)
 
 
-def _transfer(sweep: Sweep, studies: tuple[str, ...]) -> None:
-    """Gives a new study the results of earlier ones; one that exists keeps those that it was made with."""
+def opened(sweep: Sweep, declared: Any, new: bool, space_change: str = "version") -> Study:
+    """Opens the study of a sweep, making it when it is not there.
+
+    Args:
+        sweep: What is to be tuned.
+        declared: Its space, or the function that declares it.
+        new: Whether it must not exist.
+        space_change: ``version``, ``error`` or ``fork``: what to do when the space is not the stored one.
+
+    Raises:
+        StudyExists: If it exists and must not, with how far it is.
+        SpaceConflict: If the space changed and that is an error.
+    """
+    from tunewright.run.session import Policy
+    from tunewright.study import Study
+
+    if new and Study.exists(sweep.name, sweep.storage):
+        raise StudyExists(_exists(sweep))
+    strict = space_change in ("error", "strict", "fork")
+    given: dict[str, Any] = {**sweep.study, "steps": _steps(sweep.study.get("steps"))}
+    lost = sweep.limits.get("retry", {}).get("lost")
+    if lost is not None:
+        given["policy"] = Policy(max_attempts=lost + 1)
+    given |= {"storage": sweep.storage, "on_change": "error" if strict else "version"}
+    given["resumable"] = not sweep.argv or bool(sweep.limits.get("resumable"))
+    try:
+        return Study.open(sweep.name, declared, **given)
+    except SpaceConflict:
+        if space_change != "fork":
+            raise
+    old, number = sweep.name, 2
+    while Study.exists(f"{old}-{number}", sweep.storage):
+        number += 1
+    sweep.name = f"{old}-{number}"
+    say(f"the space is not that of '{old}'; this is '{sweep.name}'")
+    return Study.open(sweep.name, declared, **given)
+
+
+def _exists(sweep: Sweep) -> str:
+    """What is said of a study that should be new."""
+    from tunewright.analysis.pace import pairs
+    from tunewright.cli.outcome import best_of
+
+    name = shlex.quote(sweep.name)
+    with open_study(sweep.name, sweep.storage) as study:
+        best, names = best_of(study), [o.name for o in study.problem.objectives]
+        found = f", best {pairs({n: best.metrics[n] for n in names if n in best.metrics})}" if best else ""
+        count = len(study.trials)
+    return (
+        f"A new study needs a new name; '{sweep.name}' exists ({count} {'trial' if count == 1 else 'trials'}{found}). "
+        f"Go on with it by leaving out --new (tunewright resume {name}), or pass --name {name}-2."
+    )
+
+
+def transferred(sweep: Sweep, studies: tuple[str, ...]) -> None:
+    """Gives a new study the results of earlier ones; one that exists keeps those that it was made with.
+
+    Raises:
+        ConfigError: If an earlier study has too few results.
+    """
     from tunewright import transfer
     from tunewright.study import Study
 
@@ -138,31 +142,67 @@ def _transfer(sweep: Sweep, studies: tuple[str, ...]) -> None:
 
 @click.command()
 @click.argument("study", required=False)
-@_limits
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="NAME.FIELD=VALUE",
+    help="Change the space first, such as lr.high=0.3 or opt=adam|sgd|lion; earlier trials are kept.",
+)
+@limit_options
+@progress_options
 @storage_option
 @debug_option
 def resume(
-    study: str | None, as_json: bool, progress: str, require: bool, storage: str | None, **given: Any
+    study: str | None,
+    changes: tuple[str, ...],
+    as_json: bool,
+    progress: str,
+    require: bool,
+    storage: str | None,
+    **given: Any,
 ) -> int:
     """Continue a study that was started with run, the newest one when none is named.
 
-    The limits of the last run hold unless others are given; --trials +20 adds twenty.
+    The limits of the last run hold unless others are given; --trials +20 adds twenty, --budget +4h four hours.
     """
+    from tunewright.cli.steering import lifted
     from tunewright.cli.sweep import Sweep
+    from tunewright.cli.wishes import changed, settle
 
+    given["failures"] = "1" if given.pop("fail_fast") else given["failures"]
     with open_study(study, storage) as opened:
+        if changes:
+            for line in changed(opened, changes):
+                say(line)
         note = command_of(opened)
+        told = {k: v for k, v in given.items() if v not in (None, (), False)}
+        if lifted(opened, note is not None, bool(told)):
+            return DONE
         if note is None:
             raise ConfigError(
                 f"resume needs a study that was started with run; '{opened.name}' was started from Python. "
                 f"Run that program again, it continues."
             )
-        told = {k: v for k, v in given.items() if v is not None}
         sweep = Sweep(opened.name, note.get("argv", []), note.get("function", ""), storage=storage)
+        settle(told, sweep.argv)
         sweep.limits = {**note.get("limits", {}), **told}
-        _check(sweep.limits, require)
-        train, executor = training(sweep)
-        return _go(opened, train, executor, sweep, as_json, progress, require)
+        return carry_on(opened, sweep, as_json, progress, require)
+
+
+def carry_on(study: Study, sweep: Sweep, as_json: bool, progress: str = "auto", require: bool = False) -> int:
+    """Runs a study that exists; returns the exit code.
+
+    Args:
+        study: The study.
+        sweep: What to run, and its limits.
+        as_json: Print the outcome as JSON.
+        progress: How to show progress.
+        require: Whether a target that was not reached is a failure.
+    """
+    _check(sweep.limits, require)
+    train, executor = training(sweep)
+    return _go(study, train, executor, sweep, as_json, progress, require)
 
 
 def training(sweep: Sweep) -> tuple[Callable[..., Any], Executor | None]:
@@ -172,11 +212,14 @@ def training(sweep: Sweep) -> tuple[Callable[..., Any], Executor | None]:
     limits = sweep.limits
     if sweep.function:
         return load_function(sweep.function), None
-    from tunewright.core.units import seconds, size
+    from tunewright.core.units import seconds
     from tunewright.run.command import script
-    from tunewright.run.processes import Limits, Processes
+    from tunewright.run.placing import place_of
+    from tunewright.run.processes import Processes
 
-    metrics, workers = str(limits.get("metrics", "stdout")), int(limits.get("workers") or 1)
+    bounds = bounds_of(limits)
+    metrics = str(limits.get("metrics", "stdout"))
+    workers = int(limits.get("workers") or bounds.places or 1)
     if metrics.startswith("jsonl:") and workers > 1 and "{" not in metrics:
         raise ConfigError(
             f"Workers must not share a metrics file; got {metrics!r} for {workers} workers. "
@@ -184,14 +227,40 @@ def training(sweep: Sweep) -> tuple[Callable[..., Any], Executor | None]:
         )
     grace = seconds(limits.get("grace")) or 10.0
     limits.setdefault("cwd", str(Path.cwd()))
-    train = script(sweep.argv, metrics=metrics, cwd=limits["cwd"], grace=grace)
-    bounds = Limits(size(limits.get("memory")), tuple(_devices(limits.get("devices"))), fresh=False)
+    train = script(
+        sweep.argv,
+        metrics=metrics,
+        cwd=limits["cwd"],
+        grace=grace,
+        seeds=int(limits.get("seeds") or 1),
+        retry={k: v for k, v in limits.get("retry", {}).items() if k != "lost"},
+        alone=workers == 1,
+    )
+    if limits.get("on"):
+        return train, place_of(str(limits["on"])).executor(train, workers, bounds)
     return train, Processes(train, workers, bounds)
 
 
-def _declaring(sweep: Sweep, train: Callable[..., Any]) -> Any:
-    """A function that declares its parameters stands for its space; one with none declares them while it runs."""
-    if sweep.argv:
+def bounds_of(limits: dict[str, Any]) -> Limits:
+    """What a trial may use."""
+    from tunewright.core.units import seconds, size
+    from tunewright.run.allowance import Limits
+
+    return Limits(
+        size(limits.get("memory")),
+        tuple(_devices(limits.get("devices"))),
+        cpu=seconds(limits.get("cpu")),
+        per_device=limits.get("per_device"),
+    )
+
+
+def declared_by(sweep: Sweep, train: Callable[..., Any] | None) -> Any:
+    """A function that declares its parameters stands for its space; one with none declares them while it runs.
+
+    Raises:
+        ConfigError: If a command has no parameters.
+    """
+    if train is None or sweep.argv:
         raise ConfigError(
             "A command needs parameters; got none. Write '{lr:log 1e-5..1e-1}' in it, or pass --space."
         )
@@ -219,17 +288,24 @@ def _steps(given: Any) -> Any:
 
 def _check(limits: dict[str, Any], require: bool) -> None:
     """Refuses limits that cannot be used, before a study is made."""
-    from tunewright.core.units import seconds, size, whole
+    from tunewright.core.units import seconds, whole
+    from tunewright.run.placing import meter_for
 
     for name in ("timeout", "trial_timeout", "grace"):
         seconds(limits.get(name))
-    size(limits.get("memory"))
+    bounds_of(limits)
+    meter_for(limits.get("cost") or "seconds", limits.get("on"))
     if limits.get("stop_when") is not None:
         from tunewright.ending import RegretRule
 
         RegretRule(limits["stop_when"])
     whole("trials", _total(limits.get("trials"), 0))
-    _failures(limits.get("failures"))
+    if limits.get("notify"):
+        from tunewright.run.notifying import checked
+
+        for place in [limits["notify"]] if isinstance(limits["notify"], str) else limits["notify"]:
+            checked(str(place))
+    failures_of(limits.get("failures"))
     if require and limits.get("target") is None:
         raise ConfigError("--require needs a target; got none. Add --target.")
 
@@ -247,7 +323,12 @@ def _total(given: Any, have: int) -> int | None:
     return number + have if str(given).startswith("+") else number
 
 
-def _failures(given: Any) -> Any:
+def failures_of(given: Any) -> Any:
+    """The failure policy from ``auto``, ``none`` or a number.
+
+    Raises:
+        ConfigError: If it is none of these.
+    """
     if given in (None, "auto"):
         return "auto"
     if given == "none":
@@ -257,13 +338,15 @@ def _failures(given: Any) -> Any:
     raise ConfigError(f"failures must be auto, none or a whole number from 1; got {given!r}. Correct it.")
 
 
-def _remember(study: Study, sweep: Sweep) -> None:
+def remember(study: Study, sweep: Sweep) -> None:
     """Keeps in the log how the study is run, so that ``resume`` and ``best`` know."""
     function = sweep.function
     if function.partition(":")[0].endswith(".py"):
         path, _, name = function.rpartition(":")
         function = f"{Path(path).absolute()}:{name}"
-    note = {"argv": sweep.argv, "function": function, "limits": sweep.limits}
+    # Where to send messages may hold a secret, and the log is read by all.
+    limits = {k: v for k, v in sweep.limits.items() if k != "notify"}
+    note = {"argv": sweep.argv, "function": function, "limits": limits}
     if command_of(study) != note:
         study.session.note(RUN_NOTE, note)
 
@@ -282,24 +365,12 @@ def _go(
 
     limits = sweep.limits
     target = limits.get("target")
-    summary = study.run(
-        train,
-        trials=_total(limits.get("trials"), len(study.trials)),
-        timeout=limits.get("timeout"),
-        workers=int(limits.get("workers") or 1),
-        target=target,
-        stop_when=limits.get("stop_when"),
-        trial_timeout=limits.get("trial_timeout"),
-        memory=limits.get("memory") if executor is None else None,
-        devices=_devices(limits.get("devices")) if executor is None else (),
-        fresh=limits.get("fresh"),
-        failures=_failures(limits.get("failures")),
-        grace=limits.get("grace") or 10.0,
-        progress=cast(Any, "none" if as_json and progress == "auto" else progress),
-        executor=executor,
-    )
+    with _told(study, limits.get("notify")) as notifier:
+        summary = _run(
+            study, train, executor, limits, "none" if as_json and progress == "auto" else progress, notifier
+        )
     code = DONE
-    if summary.why == "interrupted":
+    if summary.why in ("interrupted", "stopped"):
         code = 128 + (summary.signal or 2)
     elif not any(study.counts.get(status) for status in ("completed", "paused", "stopped")):
         code = NONE_SUCCEEDED
@@ -310,6 +381,67 @@ def _go(
     elif progress != "jsonl":
         outcome.conclude(study, summary, f" --storage {shlex.quote(sweep.storage)}" if sweep.storage else "")
     return code
+
+
+@contextlib.contextmanager
+def _told(study: Study, places: Any) -> Iterator[Notifier | None]:
+    """Tells who asked for it how a run goes, and how it ends."""
+    from tunewright.cli.outcome import best_of
+
+    listed = [places] if isinstance(places, str) else list(places or ())
+    listed = listed or [p for p in (os.environ.get("TUNEWRIGHT_NOTIFY"),) if p]
+    if not listed:
+        yield None
+        return
+    from tunewright.run.notifying import Notifier
+
+    notifier = Notifier(listed, study.name)
+    try:
+        yield notifier
+        best = best_of(study)
+        notifier.finished(
+            f"over with {len(study.trials)} trials",
+            None if best is None else best.number,
+            None if best is None else best.metrics,
+        )
+    except TooManyFailures as error:
+        notifier.failing(str(error))
+        raise
+    finally:
+        notifier.close()
+
+
+def _run(
+    study: Study,
+    train: Callable[..., Any],
+    executor: Executor | None,
+    limits: dict[str, Any],
+    progress: str,
+    notifier: Notifier | None,
+) -> Summary:
+    """Runs the study within its limits."""
+    return study.run(
+        train,
+        trials=_total(limits.get("trials"), len(study.trials)),
+        timeout=limits.get("timeout"),
+        workers=int(limits["workers"]) if limits.get("workers") else None,
+        target=limits.get("target"),
+        stop_when=limits.get("stop_when"),
+        trial_timeout=limits.get("trial_timeout"),
+        cpu=limits.get("cpu") if executor is None else None,
+        memory=limits.get("memory") if executor is None else None,
+        devices=_devices(limits.get("devices")) if executor is None else (),
+        per_device=limits.get("per_device") if executor is None else None,
+        fresh=limits.get("fresh"),
+        failures=failures_of(limits.get("failures")),
+        grace=limits.get("grace") or 10.0,
+        progress=cast(Any, progress),
+        watch=notifier,
+        on=limits.get("on") if executor is None else None,
+        executor=executor,
+        cost=limits.get("cost") or "seconds",
+        lift=limits.get("lift", True),
+    )
 
 
 def _reached(study: Study, target: float) -> bool:

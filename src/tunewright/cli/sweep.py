@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tunewright.cli.wishes import settle
 from tunewright.core.space import Space
-from tunewright.errors import ConfigError
+from tunewright.errors import ConfigError, missing_extra
 from tunewright.run.template import check_names, declared, parse_command, space_of_mapping
 
 TOP = (
@@ -23,15 +24,19 @@ TOP = (
     "minimize",
     "maximize",
     "method",
+    "early_stop",
     "steps",
     "seed",
+    "seeds",
     "storage",
     "space",
     "run",
 )
+FILES = (".toml", ".yaml", ".yml", ".json")
 LIMITS = (
-    "trials", "timeout", "workers", "target", "stop_when", "trial_timeout", "memory", "devices", "fresh", "failures", "grace",
-    "metrics", "resumable", "cwd",
+    "trials", "timeout", "workers", "target", "stop_when", "trial_timeout", "cpu", "memory", "devices", "per_device",
+    "fresh", "failures", "grace", "on", "cost",
+    "metrics", "resumable", "cwd", "budget", "gpus", "gpus_per_trial", "retry", "seeds", "notify",
 )  # fmt: skip
 
 
@@ -67,7 +72,7 @@ def read_space(text: str) -> Space:
     """
     if text.lstrip().startswith("{"):
         return space_of_mapping(_json(text, "the text"))
-    if text.endswith((".json", ".toml")) or Path(text).is_file():
+    if text.endswith(FILES) or Path(text).is_file():
         data = read_file(text)
         inner = data.get("space")
         return space_of_mapping(inner if isinstance(inner, dict) and "parameters" not in data else data)
@@ -80,40 +85,61 @@ def read_space(text: str) -> Space:
 
 
 def read_file(path: str) -> dict[str, Any]:
-    """The table in a JSON or TOML file.
+    """The table in a JSON, TOML or YAML file.
 
     Raises:
         ConfigError: If it cannot be read.
+        MissingExtra: If it is YAML, and PyYAML is not installed.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"A file must be readable; '{path}' gave '{error}'. Correct the path.") from None
+    if path.endswith((".yaml", ".yml")):
+        return _yaml(text, path)
     if not path.endswith(".toml"):
         return _json(text, f"'{path}'")
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"'{path}' must be TOML; reading it gave '{error}'. Correct it.") from None
+
+
+def _yaml(text: str, path: str) -> dict[str, Any]:
+    try:
+        yaml: Any = importlib.import_module("yaml")
+    except ImportError:
+        raise missing_extra("yaml", "yaml") from None
+    try:
+        data = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        why = " ".join(str(error).split())
+        raise ConfigError(f"'{path}' must be YAML; reading it gave '{why}'. Correct it.") from None
+    if not isinstance(data, dict):
+        raise ConfigError(
+            f"'{path}' must hold a table; it holds a {type(data).__name__}. Write 'name: value'."
+        )
+    return data
 
 
 def _json(text: str, where: str) -> dict[str, Any]:
     try:
         data = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"A space must be valid JSON; {where} gave '{error}'. Correct it.") from None
     if not isinstance(data, dict):
         raise ConfigError(f"A space must be a JSON object; {where} is a {type(data).__name__}. Correct it.")
     return data
 
 
-def sweep_of(words: Sequence[str], given: Mapping[str, Any]) -> Sweep:
+def sweep_of(words: Sequence[str], given: Mapping[str, Any], *, here: bool = True) -> Sweep:
     """Puts together what the command line and the file say; the command line wins.
 
     Args:
-        words: What to tune: nothing (with ``command`` in ``given``), ``sweep.toml``, ``train.py:function``, or a
-            command with its arguments.
+        words: What to tune: nothing (with ``command`` in ``given``), ``sweep.toml`` (or ``.yaml``, ``.json``),
+            ``train.py:function``, or a command with its arguments.
         given: Options by name; None or empty where not given.
+        here: Whether this machine will train; else its GPUs are not looked for.
 
     Raises:
         ConfigError: If it is not clear what to tune.
@@ -121,7 +147,7 @@ def sweep_of(words: Sequence[str], given: Mapping[str, Any]) -> Sweep:
     """
     told = {k: v for k, v in given.items() if v not in (None, (), "", False)}
     one = words[0] if len(words) == 1 else ""
-    if one.endswith(".toml"):
+    if one.endswith(FILES):
         told = {**_flat(read_file(one), one), **told}
     elif ":" in one and " " not in one and "{" not in one:
         told["function"] = one
@@ -141,6 +167,9 @@ def sweep_of(words: Sequence[str], given: Mapping[str, Any]) -> Sweep:
     else:
         sweep.function = told["function"]
         sweep.name = sweep.name or sweep.function.partition(":")[2]
+    if not here:
+        told = {k: v for k, v in told.items() if k not in ("gpus", "gpus_per_trial", "devices", "per_device")}
+    settle(told, sweep.argv)
     sweep.study = {k: told[k] for k in ("minimize", "maximize", "method", "steps", "seed") if k in told}
     sweep.limits = {k: told[k] for k in LIMITS if k in told}
     return sweep
@@ -169,7 +198,12 @@ def _flat(data: dict[str, Any], path: str) -> dict[str, Any]:
     """
     import difflib
 
+    data = {k: v for k, v in data.items() if k != "$schema"}
     limits = data.get("run", {})
+    if not isinstance(limits, dict):
+        raise ConfigError(
+            f"'{path}' must have a table [run]; got {limits!r:.80}. Write [run] on a line of its own."
+        )
     for words, known in ((data, TOP), (limits, LIMITS)):
         for word in words:
             if word not in known:

@@ -66,6 +66,10 @@ class Algorithm(Protocol[S]):
     An algorithm that thinks for more than a millisecond or so sets ``deliberate = True``: its decisions are then
     taken outside the store's write lock. One that wants the last loss of every trial, however far it was trained, sets
     ``mixes_levels = True``: inside a scheduler it then has one state, not one per level.
+
+    One whose state may follow from the problem and the number of trials alone has a method
+    ``shortcut(problem, trials, edited)``, which returns that state, or None where it must hear the log after all;
+    ``edited`` says that the space had other versions. Long studies then go on without their log being read.
     """
 
     def init(self, problem: Problem) -> S:

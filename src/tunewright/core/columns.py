@@ -156,17 +156,6 @@ def layout_of(columns: Iterable[Column], entries: Iterable[Entry]) -> Layout:
     )
 
 
-def checked_name(name: Any) -> str:
-    """Returns a parameter name that can be stored and shown."""
-    if not isinstance(name, str) or not name or len(name) > 256:
-        raise SpaceError(
-            f"A parameter name must be a string of 1 to 256 characters; got {name!r:.80}. Rename it."
-        )
-    if any(0xD800 <= ord(c) <= 0xDFFF or ord(c) < 32 for c in name):
-        raise SpaceError(f"A parameter name must be printable text; got {name!r:.80}. Rename it.")
-    return name
-
-
 def checked_domain(name: str, domain: Any) -> Domain:
     """Returns the domain, or says what it should have been."""
     if isinstance(domain, Float | Int | Choice | Order | Bool | Permutation | Subset):

@@ -17,16 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunewright.core.combinatorial import Permutation, Subset
+from tunewright.core.limits import WHOLE, short
 from tunewright.core.options import (
     MAX_OPTIONS,
-    WHOLE,
     Value,
     check_belief,
     check_options,
     compact,
     key,
     plain,
-    short,
 )
 from tunewright.errors import SpaceError
 

@@ -15,6 +15,7 @@ Why = dict[str, Any]
 Verdict = Literal["stop", "pause"]
 Outcome = Literal["completed", "stopped", "failed", "invalid", "timed_out", "out_of_memory", "lost", "killed"]
 Cause = Literal["lost", "preempted", "shutdown"]
+Control = Literal["pause", "resume", "stop"]
 
 
 class Started(msgspec.Struct, frozen=True, tag_field="kind", tag="started", omit_defaults=True, gc=False):
@@ -229,6 +230,37 @@ class Noted(msgspec.Struct, frozen=True, tag_field="kind", tag="noted", omit_def
     trial: int | None = None
 
 
+class Controlled(
+    msgspec.Struct, frozen=True, tag_field="kind", tag="controlled", omit_defaults=True, gc=False
+):
+    """Somebody wants the study to pause, to go on or to stop; whoever runs it obeys.
+
+    Attributes:
+        action: ``"pause"``: no trial is begun or continued, running ones go on to where they end or pause anyway.
+            ``"stop"``: running ones save and pause, too, and every run ends. ``"resume"`` takes both back.
+        by: Who asked: ``"user"``, or ``"run"`` where beginning a run took it back.
+    """
+
+    action: Control
+    by: str = "user"
+
+
+class Tagged(msgspec.Struct, frozen=True, tag_field="kind", tag="tagged", omit_defaults=True, gc=False):
+    """Tags were put on the study or on a trial, or taken off.
+
+    Attributes:
+        add: Tags to put on.
+        remove: Tags to take off; what is in both is put on.
+        trial: The trial's number; None for the study.
+        by: Who asked.
+    """
+
+    add: tuple[str, ...] = ()
+    remove: tuple[str, ...] = ()
+    trial: int | None = None
+    by: str = "user"
+
+
 Event = (
     Started
     | Resumed
@@ -244,6 +276,8 @@ Event = (
     | Dropped
     | Amended
     | Noted
+    | Controlled
+    | Tagged
 )
 DECISIONS = (Started, Resumed, Signalled)
 

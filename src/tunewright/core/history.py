@@ -14,6 +14,8 @@ from tunewright.core.problem import Problem
 RUNNING, PAUSED, COMPLETED, STOPPED, FAILED, INVALID = range(6)
 _OUTCOMES = {"completed": COMPLETED, "stopped": STOPPED, "invalid": INVALID}
 
+_ARRAYS = ("_codes", "_losses", "_steps", "_status", "_costs", "_violation", "_margins")
+
 
 class History:
     """Trials as arrays; row ``i`` is trial ``i``.
@@ -130,6 +132,14 @@ class History:
         elif isinstance(event, Resumed):
             self._status[event.trial] = RUNNING
 
+    def copy(self) -> History:
+        """The same trials, which further events do not change."""
+        other = History(self.problem)
+        other.n, other._configs = self.n, list(self._configs)
+        for name in _ARRAYS:
+            setattr(other, name, getattr(self, name).copy())
+        return other
+
     def _start(self, event: Started) -> None:
         i = self.n
         if i == len(self._steps):
@@ -171,7 +181,7 @@ class History:
             codes[i] = self._project(config)
 
     def _grow(self) -> None:
-        for name in ("_codes", "_losses", "_steps", "_status", "_costs", "_violation", "_margins"):
+        for name in _ARRAYS:
             old = getattr(self, name)
             new = np.empty((2 * len(old), *old.shape[1:]), dtype=old.dtype)
             new[: len(old)] = old

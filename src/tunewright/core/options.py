@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from tunewright.core.limits import OPTIONS, WHOLE, short
+from tunewright.core.texts import cleaned
 from tunewright.errors import SpaceError
 
 Value = bool | int | float | str | None
-MAX_OPTIONS = 10_000
-WHOLE = 2**63
+MAX_OPTIONS = OPTIONS
 
 
 def plain(value: Any) -> Value:
@@ -31,19 +32,12 @@ def plain(value: Any) -> Value:
     elif isinstance(value, float):
         if math.isfinite(value):
             return float(value) + 0.0
-    elif isinstance(value, str) and (value.isascii() or not any(0xD800 <= ord(c) <= 0xDFFF for c in value)):
+    elif isinstance(value, str) and cleaned(value) == value:
         return str.__str__(value)
     raise SpaceError(
-        f"A parameter value must be a bool, a finite number, a string or None, and a whole number within 64 bits; got {short(value)} "
+        f"A parameter value must be a bool, a finite number, a string or None, without NUL or broken characters, and a whole number within 64 bits; got {short(value)} "
         f"of type {type(value).__name__}. Use a name for it and look the object up in your code."
     )
-
-
-def short(value: Any) -> str:
-    """A value in a message: whole numbers of a thousand digits and the like are cut."""
-    if isinstance(value, int) and not -WHOLE <= value < WHOLE:
-        return f"a number of {value.bit_length()} bits"
-    return f"{value!r:.120}"
 
 
 def key(value: Value) -> tuple[str, Value]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from tunewright.core.constraints import Predicate
 from tunewright.core.domains import Choice, Domain
+from tunewright.core.limits import checked_name
 from tunewright.core.space import Space
 from tunewright.errors import ConfigError
 
@@ -34,10 +35,9 @@ class Objective:
     def __post_init__(self) -> None:
         if self.goal not in ("minimize", "maximize"):
             raise ConfigError(f"A goal must be 'minimize' or 'maximize'; got {self.goal!r}. Correct it.")
-        if not 0 < len(str(self.name)) <= 256:
-            raise ConfigError(
-                f"A metric name must be a string of 1 to 256 characters; got {self.name!r:.80}."
-            )
+        checked_name("A metric name", self.name)
+        if self.unit:
+            checked_name("A unit", self.unit)
 
     @property
     def sign(self) -> float:
@@ -85,6 +85,7 @@ class Limit:
     upper: float
 
     def __post_init__(self) -> None:
+        checked_name("A metric name", self.name)
         upper: Any = self.upper
         if isinstance(upper, bool) or not isinstance(upper, int | float) or not math.isfinite(upper):
             raise ConfigError(

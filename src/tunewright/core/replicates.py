@@ -153,6 +153,27 @@ class Pools:
         """First trial of the best configuration: within the limits, most results, lowest mean; None for none."""
         return self._best
 
+    def __len__(self) -> int:
+        return len(self._pools)
+
+    def rows(self) -> list[tuple[int, tuple[float, ...], float | None]]:
+        """Every pool as plain data; a violation without bound, which JSON cannot hold, is None."""
+        return [
+            (p.trial, p.losses, p.violation if math.isfinite(p.violation) else None)
+            for p in self._pools.values()
+        ]
+
+    @classmethod
+    def of_rows(
+        cls, problem: Problem, rows: Iterable[tuple[int, tuple[float, ...], float | None]], best: int | None
+    ) -> Pools:
+        """The pools that ``rows`` gave, of which ``best`` is the best one."""
+        pools = cls(problem)
+        for trial, losses, violation in rows:
+            pools._pools[trial] = Pool(trial, losses, math.inf if violation is None else violation)
+        pools._best = best
+        return pools
+
 
 def _place(pool: Pool) -> tuple[float, int, float]:
     return pool.violation, -pool.count, pool.mean

@@ -1,92 +1,132 @@
-"""A cache of the folded ledger, so that a large study opens without reading its whole log.
+"""A cache of the folded ledger, so that a study opens quickly however long its log is.
 
-The log stays the truth: a snapshot that is damaged, of another version or of another problem is ignored.
-Reports stay undecoded until somebody looks at them.
+The log stays the truth: a snapshot that is damaged, of another version or of another problem is ignored. Trials that are
+over or paused are not in it, for they are in the log; a snapshot knows where they began (see ``unread``). What it holds is
+what runs or waits, what is far apart in the log, and the indexes, so it is small.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, Literal
 
 import msgspec
 
-from tunewright.core.events import Ended, Enqueued, Noted, Started
+from tunewright.core.events import Enqueued, Noted
+from tunewright.core.life import Trial
 from tunewright.core.problem import Problem
-from tunewright.core.trial import Ledger, Trial
+from tunewright.core.replicates import Pools
+from tunewright.core.rows import pack, unpack
+from tunewright.core.trial import Ledger
 
-VERSION = 5
+VERSION = 7
+_EARLIER = 6
 
 
-class _TrialRow(msgspec.Struct, array_like=True, gc=False):
-    start: Started
-    end: Ended | None
-    status: str
-    step: int
-    peak: int
-    until: int | None
-    token: int
-    attempts: int
-    losses: int
-    reach: int
-    signal: str | None
+class _Saves(msgspec.Struct, array_like=True, gc=False):
+    trial: int
     checkpoint: tuple[int, str] | None
     fresh: tuple[int, str] | None
-    at: float
-    ended_at: float | None
-    worker: str
-    amended: dict[str, Any] | None
-    stored: msgspec.Raw
 
 
 class _Body(msgspec.Struct, gc=False):
     version: int
     cursor: int
     decisions: int
+    begun: int
     failed_in_a_row: int
     digest: str
     spaces: list[tuple[int, dict[str, Any]]]
-    trials: list[_TrialRow]
+    lengths: list[tuple[int, int | None]]
+    size: int
+    counts: dict[str, int]
+    starts: list[int]
+    running: list[msgspec.Raw]
+    waiting: list[msgspec.Raw]
+    paused: list[tuple[int, tuple[int, int]]]
+    far: list[tuple[int, msgspec.Raw]]
+    saves: list[_Saves]
+    finals: list[tuple[int, float | None, float | None]]
     queue: list[tuple[int, Enqueued]]
     keys: dict[str, int]
     notes: list[tuple[int, Noted]]
-    best: int | None
-    high: int | None = None
+    best: list[msgspec.Raw]
+    replicated: bool
+    pools: list[tuple[int, tuple[float, ...], float | None]] | None
+    control: Literal["pause", "stop"] | None = None
+    tags: list[tuple[int | None, tuple[str, ...]]] = []
+
+
+class _Brief(msgspec.Struct, gc=False):
+    version: int
 
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(_Body)
+_brief_decoder = msgspec.json.Decoder(_Brief)
+
+
+def weight(ledger: Ledger) -> int:
+    """How many rows a snapshot has that take work, to which what it costs is proportional."""
+    lists = (ledger.running, ledger.waiting, ledger.saves, ledger.keys, ledger.notes, ledger.tags)
+    pools = len(ledger.pools) if ledger.pools is not None else 0
+    return sum(len(x) for x in lists) + pools + (len(ledger.far) + len(ledger.paused)) // 16
+
+
+def current(data: bytes) -> bool:
+    """Whether a snapshot is of this version and whole."""
+    try:
+        return _brief_decoder.decode(data).version == VERSION
+    except msgspec.MsgspecError:
+        return False
 
 
 def dump(ledger: Ledger) -> bytes:
-    """The ledger as bytes."""
+    """The ledger as bytes; equal ledgers give equal bytes."""
     return _encoder.encode(
         _Body(
             VERSION,
             ledger.cursor,
             ledger.decisions,
+            ledger.begun,
             ledger.failed_in_a_row,
             ledger.spaces[0][1].digest,
             [(seq, space.to_dict()) for seq, space in ledger.spaces[1:]],
-            [_row(t) for t in ledger.trials],
+            ledger.lengths,
+            len(ledger.trials),
+            {status: n for status, n in sorted(ledger.counts.items()) if n},
+            ledger.starts,
+            [pack(t) for t in ledger.running.values()],
+            [pack(t) for t in ledger.waiting.values()],
+            list(ledger.paused.items()),
+            list(ledger.far.items()),
+            [_Saves(number, *savings) for number, savings in ledger.saves.items()],
+            [(number, _bounded(v), _bounded(x)) for number, (v, x) in ledger.finals.items()],
             list(ledger.queue.items()),
             ledger.keys,
             ledger.notes,
-            ledger.best.id if ledger.best is not None else None,
-            ledger.problem.fidelity.high if ledger.problem.fidelity is not None else None,
+            [] if ledger.best is None else [pack(ledger.best)],
+            ledger.replicated,
+            ledger.pools.rows() if ledger.pools is not None else None,
+            ledger.control,
+            list(ledger.tags.items()),
         )
     )
 
 
-def _row(t: Trial) -> _TrialRow:
-    stored = t.stored if isinstance(t.stored, msgspec.Raw) else msgspec.Raw(_encoder.encode(t.stored or []))
-    return _TrialRow(
-        t.start, t.end, t.status, t.step, t.peak, t.until, t.token, t.attempts, t.losses, t.reach, t.signal,
-        t.checkpoint, t.fresh, t.at, t.ended_at, t.worker, t.amended, stored,
-    )  # fmt: skip
+def _bounded(value: float) -> float | None:
+    """JSON holds no infinity."""
+    return value if math.isfinite(value) else None
+
+
+def _unbounded(value: float | None) -> float:
+    return math.inf if value is None else value
 
 
 def load(problem: Problem, data: bytes) -> Ledger | None:
     """Rebuilds the ledger, or returns None when the snapshot cannot be used.
+
+    Its trials that are over or paused can be looked at once it has the log for their source (see ``unread``).
 
     Args:
         problem: The problem as the study was created with.
@@ -94,32 +134,63 @@ def load(problem: Problem, data: bytes) -> Ledger | None:
     """
     try:
         body = _decoder.decode(data)
-    except msgspec.MsgspecError:
+        return _rebuilt(problem, body) if _usable(body) and body.digest == problem.space.digest else None
+    except (msgspec.MsgspecError, LookupError):
         return None
-    if body.version != VERSION or body.digest != problem.space.digest:
-        return None
+
+
+def _usable(body: _Body) -> bool:
+    """Whether a snapshot says all that this version wants to know.
+
+    Version 6 lacks what people want of the study, and tags. It was written by programs that took those for unknown
+    events and kept them as notes, so without such notes there were none.
+    """
+    if body.version == _EARLIER:
+        return all(note.topic != "unknown" for _, note in body.notes)
+    return body.version == VERSION
+
+
+def _rebuilt(problem: Problem, body: _Body) -> Ledger:
     ledger = Ledger(problem)
     for seq, raw in body.spaces:
         ledger.problem = ledger.problem.revised(raw)
         ledger.spaces.append((seq, ledger.problem.space))
-    if body.high is not None:
-        ledger.problem = ledger.problem.extended(body.high)
-    ledger.cursor, ledger.decisions = body.cursor, body.decisions
-    ledger.failed_in_a_row = body.failed_in_a_row
+    ledger.lengths = body.lengths
+    if len(ledger.lengths) > 1 and ledger.lengths[-1][1] is not None:
+        ledger.problem = ledger.problem.extended(ledger.lengths[-1][1])
+    ledger.cursor, ledger.decisions, ledger.begun = body.cursor, body.decisions, body.begun
+    ledger.failed_in_a_row, ledger.counts, ledger.starts = body.failed_in_a_row, body.counts, body.starts
     ledger.queue, ledger.keys, ledger.notes = dict(body.queue), body.keys, body.notes
-    for row in body.trials:
-        ledger.restore(_trial(row))
-    if body.best is not None:
-        ledger.crown(ledger.trials[body.best])
+    ledger.control, ledger.tags = body.control, dict(body.tags)
+    ledger.finals = {number: (_unbounded(v), _unbounded(x)) for number, v, x in body.finals}
+    for saves in body.saves:
+        ledger.keep(saves.trial, (saves.checkpoint, saves.fresh))
+    _put_trials(ledger, body)
     return ledger
 
 
-def _trial(row: _TrialRow) -> Trial:
-    trial = Trial(row.start, row.token, row.at, row.worker)
-    trial.end, trial.status, trial.step, trial.peak = row.end, row.status, row.step, row.peak  # type: ignore[assignment]
-    trial.until, trial.attempts, trial.signal = row.until, row.attempts, row.signal
-    trial.losses, trial.reach = row.losses, row.reach
-    trial.checkpoint, trial.fresh = row.checkpoint, row.fresh
-    trial.ended_at, trial.amended = row.ended_at, row.amended
-    trial.stored = msgspec.Raw(row.stored) if len(row.stored) > 2 else None
+def _put_trials(ledger: Ledger, body: _Body) -> None:
+    rows = ledger.trials.rows
+    rows += [None] * body.size
+    ledger.paused, ledger.far = dict(body.paused), dict(body.far)
+    for found, place in ((body.running, ledger.running), (body.waiting, ledger.waiting)):
+        for row in found:
+            trial = _trial(row, ledger)
+            rows[trial.id] = place[trial.id] = trial
+    ledger.replicated = body.replicated
+    for row in body.best:
+        best = _trial(row, ledger)
+        rows[best.id] = best
+        if ledger.replicated:
+            ledger.best = best
+        else:
+            ledger.crown(best)
+    if body.pools is not None:
+        first = None if ledger.best is None else ledger.best.id
+        ledger.pools = Pools.of_rows(ledger.problem, body.pools, first)
+
+
+def _trial(row: msgspec.Raw, ledger: Ledger) -> Trial:
+    trial = unpack(row, (None, None))
+    trial.checkpoint, trial.fresh = ledger.saves.get(trial.id, (None, None))
     return trial

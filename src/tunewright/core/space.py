@@ -20,7 +20,6 @@ from tunewright.core.columns import (
     checked_conditions,
     checked_constraints,
     checked_domain,
-    checked_name,
     condition_from_json,
     condition_to_json,
     describe,
@@ -42,9 +41,9 @@ from tunewright.core.domains import (
 from tunewright.core.entries import checked_value, is_open, projected, stranger
 from tunewright.core.feasible import Region
 from tunewright.core.lattice import lattice
+from tunewright.core.limits import PARAMETERS, checked_name
 from tunewright.errors import SpaceError
 
-MAX_PARAMETERS = 10_000
 _QUICK = ("free", "rejection")
 _LISTED = 100_000
 _LUCK = 32
@@ -129,13 +128,13 @@ class Space:
         given.update(more)
         self.domains = {}
         for name, domain in given.items():
-            self.domains[checked_name(name)] = checked_domain(name, domain)
+            self.domains[checked_name("A parameter name", name, SpaceError)] = checked_domain(name, domain)
         self.when = checked_conditions(when)
         columns: list[Column] = []
         lay_out(self, "", columns)
-        if len(columns) > MAX_PARAMETERS:
+        if len(columns) > PARAMETERS:
             raise SpaceError(
-                f"A space takes at most {MAX_PARAMETERS} parameters; got {len(columns)}. Group some of them."
+                f"A space takes at most {PARAMETERS} parameters; got {len(columns)}. Group some of them."
             )
         self.columns = tuple(columns)
         self.entries = entries_of(columns)

@@ -1,19 +1,22 @@
 """The one policy for measured values, whatever the store and the worker.
 
 Numbers become float64; NaN and infinities are kept by name but never count as a result; strings, bytes, complex
-numbers and containers are mistakes, said at once. -0.0 becomes 0.0.
+numbers, ``Decimal``, ``Fraction`` and containers are mistakes, said at once, and so are whole numbers that a float
+would change. -0.0 becomes 0.0, True becomes 1.0.
 """
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tunewright.core.limits import STEP, check_metrics
 from tunewright.errors import ConfigError
 
-MAX_METRICS = 1000
+_EXACT = 2**53
 
 
 def measured(name: str, value: Any) -> float:
@@ -22,13 +25,10 @@ def measured(name: str, value: Any) -> float:
     Raises:
         ConfigError: If the value is not a real number.
     """
-    if isinstance(value, float | int) and not isinstance(value, bool):
-        try:
-            return float(value) + 0.0
-        except OverflowError:
-            raise ConfigError(
-                f"Metric '{name}' must fit a float; got a whole number of {len(str(value))} digits."
-            ) from None
+    if isinstance(value, float):
+        return float(value) + 0.0
+    if isinstance(value, int) and not isinstance(value, bool):
+        return _exact(name, value)
     item = getattr(value, "item", None)
     if (callable(item) and getattr(value, "size", None) in (1, None)) or _one_element(value):
         try:
@@ -39,6 +39,26 @@ def measured(name: str, value: Any) -> float:
         return float(value)
     raise ConfigError(
         f"Metric '{name}' must be a number; got {value!r:.120} of type {type(value).__name__}. Return a float."
+    )
+
+
+def _exact(name: str, value: int) -> float:
+    """A whole number as a float, refused where that would change it."""
+    if -_EXACT <= value <= _EXACT:
+        return float(value)
+    near = None
+    if value.bit_length() <= 1024:
+        with contextlib.suppress(OverflowError):
+            near = float(value)
+    if near is not None and int(near) == value:
+        return near
+    got = (
+        f"a whole number of {value.bit_length()} bits"
+        if near is None
+        else f"{value}, which would become {int(near)}"
+    )
+    raise ConfigError(
+        f"Metric '{name}' must fit a 64-bit float; got {got}. Round it yourself, or report its logarithm."
     )
 
 
@@ -53,23 +73,69 @@ def split(metrics: Mapping[Any, Any]) -> tuple[dict[str, float], dict[str, str] 
     Raises:
         ConfigError: If a name is not a short string or a value is not a number.
     """
-    if len(metrics) > MAX_METRICS:
-        raise ConfigError(
-            f"A report takes at most {MAX_METRICS} metrics; got {len(metrics)}. Report a summary."
-        )
+    check_metrics(metrics)
     good: dict[str, float] = {}
     bad: dict[str, str] = {}
     for name, raw in metrics.items():
-        if not isinstance(name, str) or not 0 < len(name) <= 256:
-            raise ConfigError(
-                f"A metric name must be a string of 1 to 256 characters; got {name!r:.80}. Rename it."
-            )
         value = measured(name, raw)
         if math.isfinite(value):
             good[name] = value
         else:
             bad[name] = str(value)
     return good, bad or None
+
+
+def counted(step: Any) -> int:
+    """A number of finished steps.
+
+    Raises:
+        ConfigError: If it is not a whole number from 1 to 2**53.
+    """
+    if type(step) is int and 0 < step <= STEP:
+        return step
+    found = step.item() if callable(getattr(step, "item", None)) else step
+    if (
+        isinstance(found, int | float)
+        and not isinstance(found, bool)
+        and 1 <= found <= STEP
+        and int(found) == found
+    ):
+        return int(found)
+    raise ConfigError(
+        f"A step must be a whole number from 1, at most 2**53; got {step!r:.80}. Count finished steps."
+    )
+
+
+def spent(cost: Any) -> float | None:
+    """A cost; None where it is not known.
+
+    Raises:
+        ConfigError: If it is not a finite number from 0.
+    """
+    if cost is None:
+        return None
+    found = measured("cost", cost)
+    if not 0.0 <= found < math.inf:
+        raise ConfigError(f"A cost must be a finite number from 0; got {found!r}. Report what was spent.")
+    return found
+
+
+def spread(variance: Mapping[Any, Any] | None) -> dict[str, float] | None:
+    """Variances by metric; one that is not finite counts as not known.
+
+    Raises:
+        ConfigError: If one is negative or no number, or a name cannot be kept.
+    """
+    if variance is None:
+        return None
+    check_metrics(variance)
+    found = {name: measured(name, value) for name, value in variance.items()}
+    for name, value in found.items():
+        if value < 0.0:
+            raise ConfigError(
+                f"The variance of '{name}' must not be negative; got {value!r}. Square the deviation."
+            )
+    return {name: value for name, value in found.items() if math.isfinite(value)} or None
 
 
 def returned(value: Any, objectives: Sequence[str]) -> dict[str, Any]:

@@ -19,6 +19,11 @@ _MAGIC = b"TWCK1\n"
 _PLAIN = (bool, int, float, str, type(None))
 
 
+_DAMAGE = (
+    msgspec.MsgspecError, struct.error, ValueError, KeyError, TypeError, AttributeError, RuntimeError, OverflowError,
+)  # fmt: skip
+
+
 class _Body:
     """The raw bytes behind the manifest."""
 
@@ -59,7 +64,7 @@ def unpack_tree(data: bytes) -> Any:
         (size,) = struct.unpack("<Q", data[len(_MAGIC) : start])
         manifest = msgspec.json.decode(data[start : start + size])
         return _rebuild(manifest, memoryview(data)[start + size :])
-    except (msgspec.MsgspecError, struct.error, ValueError, KeyError, TypeError) as error:
+    except _DAMAGE as error:
         raise CheckpointError(f"A checkpoint must be whole; reading it failed with {error}.") from None
 
 
@@ -135,5 +140,7 @@ def _tensor(name: str, shape: list[int], raw: memoryview) -> Any:
             "This checkpoint holds tensors; PyTorch is needed to read it: pip install torch."
         ) from None
     if not len(raw):
+        if 0 not in shape:
+            raise ValueError("a tensor has no bytes")
         return torch.empty(shape, dtype=getattr(torch, name))
     return torch.frombuffer(bytearray(raw), dtype=getattr(torch, name)).reshape(shape)

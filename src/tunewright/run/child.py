@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import os
 import signal
 import socket
@@ -15,12 +13,44 @@ from typing import Any
 
 import msgspec
 
+from tunewright.run.guard import end_strays
 from tunewright.run.messages import Answer, Finish, FromWorker, Segment, pack, to_worker
 from tunewright.run.target import Target, resolve
 from tunewright.run.worker import error_text, execute
+from tunewright.store.access import take_tokens
+from tunewright.store.depots import beside
 
 _HEAD = struct.Struct("<I")
 MAX_FRAME = 64 * 1024 * 1024
+
+
+class Bounds(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the kernel holds a worker and each of its children to; 0 for no limit.
+
+    Attributes:
+        memory: Bytes of private memory at which allocation fails.
+        files: Open files and sockets.
+        file_size: Bytes of a file that may be written.
+    """
+
+    memory: int = 0
+    files: int = 0
+    file_size: int = 0
+
+    def hold(self) -> None:
+        """Takes effect in this process from here on."""
+        import resource
+
+        wanted = {
+            resource.RLIMIT_DATA: self.memory,
+            resource.RLIMIT_NOFILE: self.files,
+            resource.RLIMIT_FSIZE: self.file_size,
+        }
+        for kind, most in wanted.items():
+            hard = resource.getrlimit(kind)[1]
+            if most:
+                most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+                resource.setrlimit(kind, (most, most))
 
 
 class Hello(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -29,14 +59,14 @@ class Hello(msgspec.Struct, frozen=True, omit_defaults=True):
     Attributes:
         target: The training function.
         path: ``sys.path`` of the driver.
-        memory: Bytes of private memory at which allocation fails, or 0 for no limit.
-        parent: Process id of the driver.
+        bounds: What it is held to.
+        tokens: What shows servers who asks, for checkpoints that are kept there.
     """
 
     target: Target
     path: list[str]
-    memory: int = 0
-    parent: int = 0
+    bounds: Bounds = Bounds()
+    tokens: dict[str, str] = {}
 
 
 class Wire:
@@ -75,28 +105,9 @@ class Wire:
         return b"".join(parts)
 
 
-def die_with_parent(parent: int, number: int = signal.SIGKILL) -> None:
-    """Asks the kernel to signal this process when its driver dies, so that none is left behind."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None, use_errno=True).prctl(1, number)
-        if parent and os.getppid() != parent:
-            os._exit(1)
-
-
-def prepare(hello: Hello) -> None:
-    """Sets up the process before user code is imported."""
-    die_with_parent(hello.parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hello.memory:
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_DATA, (hello.memory, hello.memory))
-
-
 def log_path(blobs: str, trial: int) -> Path:
-    """Where a trial's output goes."""
-    return Path(blobs) / "logs" / f"trial-{trial}.log"
+    """Where a trial's output goes; for checkpoints at an address, a folder of the machine that the trial runs on."""
+    return beside(blobs) / "logs" / f"trial-{trial}.log"
 
 
 def redirect(segment: Segment) -> None:
@@ -134,18 +145,21 @@ def serve(wire: Wire, function: Callable[..., Any]) -> None:
             execute(segment, function, channel, child=True)
             sys.stdout.flush()
             sys.stderr.flush()
+            end_strays()
 
 
-def main() -> None:
-    """Entry point of a spawned worker; its socket is the file descriptor given as the only argument."""
-    wire = Wire(socket.socket(fileno=int(sys.argv[1])))
+def work(fd: int) -> None:
+    """What a spawned worker does; ``fd`` is the descriptor of its socket."""
+    wire = Wire(socket.socket(fileno=fd))
     frame = wire.receive()
     if frame is None:
         return
     hello = msgspec.json.decode(frame, type=Hello)
     sys.path[:] = hello.path
     os.environ["TUNEWRIGHT_WORKER"] = "1"
-    prepare(hello)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    hello.bounds.hold()
+    take_tokens(hello.tokens)
     try:
         function = resolve(hello.target)
     except Exception as error:  # noqa: BLE001 - user code runs while its module is imported
@@ -162,7 +176,3 @@ def refuse(wire: Wire, text: str) -> None:
     if isinstance(segment, Segment):
         wire.send(pack(Finish(segment.trial, segment.token, "failed", error=text, fatal=True)))
         wire.receive()
-
-
-if __name__ == "__main__":
-    main()

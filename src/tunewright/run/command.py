@@ -6,6 +6,7 @@ Runs in a worker process like any training function, so that limits, leases and 
 from __future__ import annotations
 
 import contextlib
+import difflib
 import json
 import math
 import os
@@ -20,12 +21,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
+from tunewright.core.limits import DEPTH, NAME, STEP
 from tunewright.errors import ConfigError, RunError
-from tunewright.run.child import die_with_parent
+from tunewright.run.guard import die_with_parent
+from tunewright.run.hygiene import for_training
 from tunewright.run.template import fill
 from tunewright.run.worker import Attempt
+
+if TYPE_CHECKING:
+    from tunewright.run.tfevents import EventFolder
 
 _TAIL = 4000
 _POLL = 0.2
@@ -40,6 +46,9 @@ _MEMORY = re.compile(
     re.MULTILINE,
 )
 _UNSURE = 3
+_KILLED = 137
+_SEEDS = 2**31
+_DIGITS = 15
 Found = tuple[int | None, dict[str, float]]
 
 
@@ -49,15 +58,24 @@ def script(
     metrics: str = "stdout",
     cwd: str | os.PathLike[str] | None = None,
     grace: float = 10.0,
+    seeds: int = 1,
+    retry: Mapping[str, int] | None = None,
+    alone: bool = True,
 ) -> Callable[..., Any]:
     """A training function that runs a command.
 
     Args:
         argv: Program and arguments with ``{name}`` placeholders.
         metrics: ``"stdout"``: JSON lines and ``name=value`` pairs; ``"jsonl:FILE"``: JSON lines appended to a file,
-            whose name may have placeholders; ``"regex:PATTERN"``: named groups on standard output.
+            whose name may have placeholders; ``"tb:FOLDER"``: TensorBoard event files below a folder, likewise;
+            ``"regex:PATTERN"``: named groups on standard output.
         cwd: Folder to run in; this one when None.
         grace: Seconds between asking the script to end and ending it.
+        seeds: Times that a configuration is trained, each with a seed of its own; the result is the mean, with the
+            standard deviation as ``NAME_std``. Early stopping looks at the first.
+        retry: How often a script is begun again in the same attempt after it ended as ``"failed"`` or ``"oom"``.
+        alone: Whether nobody else writes event files into that folder meanwhile; else those that this script's own
+            processes write are told apart by their process id.
 
     Raises:
         ConfigError: If the program is not found or ``metrics`` cannot be used.
@@ -67,7 +85,8 @@ def script(
     program = argv[0]
     if "{" not in program and _which(program, folder) is None:
         raise ConfigError(f"A command must start with a program; got '{program}', which is not found here.")
-    options = {"argv": list(argv), "metrics": metrics, "cwd": str(folder), "grace": grace}
+    options: dict[str, Any] = {"argv": list(argv), "metrics": metrics, "cwd": str(folder), "grace": grace}
+    options |= {"seeds": seeds, "retry": dict(retry or {}), "alone": alone}
     return partial(run_script, tunewright_command=options)
 
 
@@ -85,7 +104,7 @@ def reader_of(metrics: str) -> Callable[[str], Found | None]:
     kind, _, rest = metrics.partition(":")
     if metrics == "stdout":
         return read_line
-    if kind == "jsonl" and rest:
+    if kind in ("jsonl", "tb") and rest:
         return read_json
     if kind == "regex" and rest:
         try:
@@ -98,7 +117,7 @@ def reader_of(metrics: str) -> Callable[[str], Found | None]:
             )
         return partial(read_pattern, pattern)
     raise ConfigError(
-        f"metrics must be stdout, jsonl:FILE or regex:PATTERN; got {metrics!r}. Choose one of them."
+        f"metrics must be stdout, jsonl:FILE, tb:FOLDER or regex:PATTERN; got {metrics!r}. Choose one of them."
     )
 
 
@@ -112,28 +131,29 @@ def read_line(line: str) -> Found | None:
     values = {k: float(v) for k, v in _PAIR.findall(line) if k.lower() not in _STEPS}
     if count is None and not values:
         return None
-    return (int(count[1]) if count is not None else None), values
+    return (int(count[1]) if count is not None and len(count[1]) <= _DIGITS else None), values
 
 
 def read_json(line: str) -> Found | None:
     """Metrics of a line that is a JSON object; nested objects get dotted names."""
     try:
         data = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(data, dict):
         return None
     step = next((data[k] for k in _STEPS if isinstance(data.get(k), int | float)), None)
     values = {k: v for k, v in _numbers(data, "") if k not in _STEPS}
-    return (int(step) if step is not None and math.isfinite(step) else None), values
+    return (int(step) if step is not None and abs(step) <= STEP else None), values
 
 
-def _numbers(data: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, float]]:
+def _numbers(data: Mapping[str, Any], prefix: str, level: int = 1) -> Iterator[tuple[str, float]]:
     for name, value in data.items():
-        if isinstance(value, dict):
-            yield from _numbers(value, f"{prefix}{name}.")
+        if isinstance(value, dict) and level < DEPTH:
+            yield from _numbers(value, f"{prefix}{name}.", level + 1)
         elif isinstance(value, int | float) and not isinstance(value, bool):
-            yield f"{prefix}{name}", float(value)
+            with contextlib.suppress(OverflowError):
+                yield f"{prefix}{name}", float(value)
 
 
 def read_pattern(pattern: re.Pattern[str], line: str) -> Found | None:
@@ -144,9 +164,9 @@ def read_pattern(pattern: re.Pattern[str], line: str) -> Found | None:
     step: int | None = None
     values: dict[str, float] = {}
     for name, text in match.groupdict().items():
-        with contextlib.suppress(TypeError, ValueError):
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
             if name in _STEPS:
-                step = int(float(text))
+                step = int(found) if abs(found := float(text)) <= STEP else None
             else:
                 values[name] = float(text)
     return step, values
@@ -160,6 +180,7 @@ class Meter:
         read: Reads one line.
 
     Attributes:
+        quiet: Whether nothing is reported, as for the further seeds of a configuration.
         latest: Newest value of every metric seen.
         ended: Whether the trial should end now.
     """
@@ -172,6 +193,7 @@ class Meter:
         self._first = 1
         self._said = trial.step
         self._rest = ""
+        self.quiet = False
         self.latest: dict[str, float] = {}
         self.ended = False
 
@@ -191,14 +213,16 @@ class Meter:
     def line(self, line: str) -> None:
         """Takes in one line."""
         found = self._read(line[:100_000]) if line else None
-        if found is None:
-            return
-        step, values = found
+        if found is not None:
+            self.take(*found)
+
+    def take(self, step: int | None, values: Mapping[str, float]) -> None:
+        """Takes in measurements, with the step that they name, if any."""
         if step is not None:
             self._first = min(self._first, step)
             self._step = step + 1 - self._first
-        self.latest.update(values)
-        if not any(name in values for name in self._names) or self.ended:
+        self.latest.update({k: v for k, v in values.items() if 0 < len(k) <= NAME and k.isprintable()})
+        if not any(name in values for name in self._names) or self.ended or self.quiet:
             return
         number = self._number()
         if number is not None and number > self._said:
@@ -226,13 +250,14 @@ class Meter:
             return dict(self.latest)
         seen = sorted(self.latest)[:20]
         near = [n for n in seen if n.lower() in missing[0].lower() or missing[0].lower() in n.lower()]
+        near = difflib.get_close_matches(missing[0], seen, 1) or near
         hint = f"Did you mean '{near[0]}'?" if near else f"Print '{missing[0]}=0.123', or pass --metrics."
         text = f"The script must report '{missing[0]}', which the study optimises; its output named {seen or 'no metric'}. {hint}"
         raise (ConfigError if self._trial.number < _UNSURE else RunError)(text)
 
 
 def run_script(trial: Attempt, *, tunewright_command: Mapping[str, Any]) -> dict[str, float] | None:
-    """Runs a command as the training of a trial; see ``script``.
+    """Runs a command as the training of a trial, once for every seed; see ``script``.
 
     Raises:
         RunError: If it ends with another status than 0.
@@ -240,22 +265,56 @@ def run_script(trial: Attempt, *, tunewright_command: Mapping[str, Any]) -> dict
         ConfigError: If it does not report the objective.
     """
     options = tunewright_command
+    found: list[dict[str, float]] = []
+    for index in range(options.get("seeds", 1)):
+        result = _patiently(trial, options, (trial.seed + index) % _SEEDS, index > 0)
+        if result is None:
+            return None
+        found.append(result)
+    if len(found) == 1:
+        return found[0]
+    names = [name for name in found[0] if all(name in one for one in found)]
+    means = {name: math.fsum(one[name] for one in found) / len(found) for name in names}
+    spread = {
+        f"{n}_std": math.sqrt(math.fsum((one[n] - means[n]) ** 2 for one in found) / (len(found) - 1))
+        for n in trial.objectives
+        if n in means
+    }
+    return {**spread, **means}
+
+
+def _patiently(trial: Attempt, options: Mapping[str, Any], seed: int, quiet: bool) -> dict[str, float] | None:
+    """Runs the script, and again where it failed and may be tried again."""
+    left = dict(options.get("retry") or {})
+    while True:
+        try:
+            return _once(trial, options, seed, quiet)
+        except (RunError, MemoryError) as error:
+            why = "oom" if isinstance(error, MemoryError) else "failed"
+            if left.get(why, 0) < 1:
+                raise
+            left[why] -= 1
+            print(f"trial {trial.number}: {why}, tried again", file=sys.stderr, flush=True)  # noqa: T201 - its log
+
+
+def _once(trial: Attempt, options: Mapping[str, Any], seed: int, quiet: bool) -> dict[str, float] | None:
     folder = trial.folder
-    values = {"trial": trial.number, "seed": trial.seed, "checkpoint_dir": str(folder), **trial.params}
+    values = {"trial": trial.number, "seed": seed, "checkpoint_dir": str(folder), **trial.params}
     argv = fill(options["argv"], values)
     cwd = Path(options["cwd"])
     argv[0] = _which(argv[0], cwd) or argv[0]
-    kind, _, rest = options["metrics"].partition(":")
-    file = cwd / fill([rest], values)[0] if kind == "jsonl" else None
     meter = Meter(trial, reader_of(options["metrics"]))
+    meter.quiet = quiet
     environment = {
-        **os.environ,
+        **for_training(os.environ),
         "TUNEWRIGHT_TRIAL": str(trial.number),
         "TUNEWRIGHT_CHECKPOINT_DIR": str(folder),
-        "TUNEWRIGHT_SEED": str(trial.seed),
+        "TUNEWRIGHT_SEED": str(seed),
         "PYTHONUNBUFFERED": "1",
     }
     environment.pop("TUNEWRIGHT_WORKER", None)
+    killed = _oom_kills()
+    source = _Source(options, values, cwd)
     parent = os.getpid()
     process = subprocess.Popen(  # noqa: S603 - the user's own program, without a shell
         argv,
@@ -267,8 +326,9 @@ def run_script(trial: Attempt, *, tunewright_command: Mapping[str, Any]) -> dict
         process_group=0,
         preexec_fn=partial(_begin, parent),  # noqa: PLW1509 - a worker has no other thread
     )
+    source.group = process.pid
     with _together(process):
-        tail = _follow(process, meter, file, options["grace"])
+        tail = _follow(process, meter, source, options["grace"])
         status = process.wait()
     meter.close()
     if meter.ended:
@@ -276,8 +336,17 @@ def run_script(trial: Attempt, *, tunewright_command: Mapping[str, Any]) -> dict
             trial.checkpoint.save(files=str(folder))
         return None
     if status:
-        _fail(status, tail)
+        _fail(status, tail, _oom_kills() > killed)
     return meter.result()
+
+
+def _oom_kills() -> int:
+    """How many processes the kernel has ended for want of memory since it started; 0 where it does not say."""
+    try:
+        text = Path("/proc/vmstat").read_text(encoding="ascii")
+    except OSError:
+        return 0
+    return int(text.partition("\noom_kill ")[2].partition("\n")[0] or 0)
 
 
 @contextlib.contextmanager
@@ -309,7 +378,7 @@ def _begin(parent: int) -> None:
     die_with_parent(parent)
 
 
-def _follow(process: subprocess.Popen[bytes], meter: Meter, file: Path | None, grace: float) -> bytes:
+def _follow(process: subprocess.Popen[bytes], meter: Meter, source: _Source, grace: float) -> bytes:
     """Reads the script's output until it ends, passes it on to the log, and returns the end of standard error.
 
     A script that should stop early is asked to, and ended when it does not within ``grace`` seconds.
@@ -317,7 +386,6 @@ def _follow(process: subprocess.Popen[bytes], meter: Meter, file: Path | None, g
     assert process.stdout is not None
     assert process.stderr is not None
     tail = b""
-    follower = _File(file) if file is not None else None
     leave_by: float | None = None
     with process.stdout as out, process.stderr as err, selectors.DefaultSelector() as selector:
         for stream, fd in ((out, 1), (err, 2)):
@@ -334,10 +402,9 @@ def _follow(process: subprocess.Popen[bytes], meter: Meter, file: Path | None, g
                 os.write(key.data, data)
                 if key.data == 2:
                     tail = (tail + data)[-_TAIL:]
-                elif follower is None:
+                elif source.printed:
                     meter.feed(data)
-            if follower is not None:
-                meter.feed(follower.read())
+            source.feed(meter, last=over)
             if over and not ready:
                 return tail
             if not over and not selector.get_map():
@@ -347,6 +414,38 @@ def _follow(process: subprocess.Popen[bytes], meter: Meter, file: Path | None, g
                 leave_by = time.monotonic() + grace
             if leave_by is not None and time.monotonic() > leave_by:
                 _signal(process, signal.SIGKILL)
+
+
+class _Source:
+    """Where the metrics of a script come from, if not from what it prints."""
+
+    def __init__(self, options: Mapping[str, Any], values: Mapping[str, Any], cwd: Path) -> None:
+        kind, _, rest = options["metrics"].partition(":")
+        place = cwd / fill([rest], values)[0] if kind in ("jsonl", "tb") else cwd
+        self.group = 0
+        self.printed = kind not in ("jsonl", "tb")
+        self._file = _File(place) if kind == "jsonl" else None
+        self._events: EventFolder | None = None
+        if kind == "tb":
+            from tunewright.run.tfevents import EventFolder
+
+            own = options.get("alone", True) or place != cwd / rest
+            self._events = EventFolder(place, None if own else self._wrote)
+
+    def feed(self, meter: Meter, *, last: bool) -> None:
+        """Gives the meter what was written since."""
+        if self._file is not None:
+            meter.feed(self._file.read())
+        if self._events is not None:
+            for step, values in self._events.read(last=last):
+                meter.take(step, values)
+
+    def _wrote(self, process: int) -> bool:
+        """Whether a process belongs to this script."""
+        try:
+            return process == self.group or os.getpgid(process) == self.group
+        except ProcessLookupError:
+            return False
 
 
 class _File:
@@ -375,10 +474,11 @@ def _signal(process: subprocess.Popen[bytes], number: int) -> None:
         os.killpg(process.pid, number)
 
 
-def _fail(status: int, tail: bytes) -> None:
+def _fail(status: int, tail: bytes, starved: bool) -> None:
+    """Says how the script ended; a shell gives 137 for a child that was killed, which the kernel does for memory."""
     text = tail.decode("utf-8", "replace").strip()
-    if _MEMORY.search(tail):
-        raise MemoryError(f"the script ran out of memory\n{text}")
+    if _MEMORY.search(tail) or status == _KILLED or (starved and status == -signal.SIGKILL):
+        raise MemoryError(f"the script ran out of memory\n{text}".strip())
     how = f"with exit status {status}"
     if status < 0:
         with contextlib.suppress(ValueError):

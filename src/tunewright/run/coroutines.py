@@ -7,16 +7,23 @@ well under a millisecond unless a method is thinking, and holds up the loop for 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import queue
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
+from tunewright.errors import TunewrightError
 from tunewright.run.driver import Driver, Summary
 from tunewright.run.executor import Sink
 from tunewright.run.messages import Answer, End, Finish, FromWorker, Segment
 from tunewright.run.worker import Attempt, call, failure
 
+log = logging.getLogger(__name__)
+T = TypeVar("T")
 _PATIENCE = 60.0
 
 
@@ -95,11 +102,79 @@ class Coroutines:
 
 
 async def drive(driver: Driver) -> Summary:
-    """Runs a driver in a thread; when this task is cancelled, its trials pause and the study can be continued."""
+    """Runs a driver in a thread; when this task is cancelled, its trials pause and the study can be continued.
+
+    Signals that ask the process to go do the same, unless somebody else looks after them.
+    """
     running = asyncio.ensure_future(asyncio.to_thread(driver.run))
+    with _signals(driver):
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            if running.cancelled():
+                raise
+            driver.interrupt()
+            while not running.done():
+                try:
+                    await asyncio.wait([running])
+                except asyncio.CancelledError:
+                    driver.interrupt()
+            if (error := running.exception()) is not None:
+                log.warning("the run that was cancelled ended with %s", error)
+            raise
+
+
+@contextlib.contextmanager
+def _signals(driver: Driver) -> Iterator[None]:
+    """Lets SIGTERM and SIGHUP pause the run, where nobody handles them; asyncio itself cancels the task on SIGINT."""
+    loop, taken = asyncio.get_running_loop(), []
+    for number in (getattr(signal, n) for n in ("SIGTERM", "SIGHUP") if hasattr(signal, n)):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            # Not in the main thread, or not on this system.
+            with contextlib.suppress(RuntimeError, ValueError):
+                loop.add_signal_handler(number, driver.interrupt, number)
+                taken.append(number)
     try:
-        return await asyncio.shield(running)
+        yield
+    finally:
+        for number in taken:
+            loop.remove_signal_handler(number)
+
+
+async def in_thread(work: Callable[[], T], undo: Callable[[T], object] | None = None) -> T:
+    """Runs a blocking call in a thread.
+
+    A thread cannot be cancelled. When the task is, the call goes on by itself, and what it returns is undone.
+
+    Args:
+        work: The call.
+        undo: Called with a result that nobody gets; None where a late result does no harm.
+    """
+    lock = threading.Lock()
+    done: list[T] = []
+    left = False
+
+    def clear(result: T) -> None:
+        if undo is not None:
+            try:
+                undo(result)
+            except TunewrightError as error:
+                log.warning("a call that was cancelled could not be undone: %s", error)
+
+    def body() -> T:
+        result = work()
+        with lock:
+            if not left:
+                done.append(result)
+                return result
+        clear(result)
+        return result
+
+    try:
+        return await asyncio.to_thread(body)
     except asyncio.CancelledError:
-        driver.interrupt()
-        await running
+        with lock:
+            left = True
+        if done:
+            threading.Thread(target=clear, args=(done[0],), name="tunewright-undo").start()
         raise

@@ -1,18 +1,23 @@
-"""Energy used by the processors of this machine, from the counters that Linux keeps (RAPL), to report as cost.
+"""Energy used by this machine, to report as cost: its processors (RAPL) and its NVIDIA accelerators (NVML).
 
-The counters see everything that runs on the machine, not one process alone, and no accelerators. Since Linux 5.10 they
-are readable by root only, unless an administrator permits more.
+The counters see everything that runs on the machine, not one process alone, and what it uses when nothing runs. Since
+Linux 5.10 those of processors are readable by root only, unless an administrator permits more.
 
-Source: the ``powercap`` interface of Linux, Documentation/power/powercap/powercap.rst.
+Sources: the ``powercap`` interface of Linux, Documentation/power/powercap/powercap.rst; NVML API reference,
+``nvmlDeviceGetTotalEnergyConsumption``, for Volta and later.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from tunewright.errors import ConfigError
+from tunewright.run.metering import Meter
 
 _COUNTERS = Path("/sys/class/powercap")
 
@@ -76,3 +81,82 @@ class EnergyMeter:
 
 def _read(path: Path) -> int:
     return int(path.read_text())
+
+
+class AcceleratorMeter:
+    """Joules used by the NVIDIA accelerators of this machine since the meter was made.
+
+    Args:
+        library: The NVML library; replaced in tests.
+
+    Raises:
+        ConfigError: If there is none, or none of its devices counts energy.
+    """
+
+    def __init__(self, library: Any = None) -> None:
+        self._devices: list[Any] = []
+        self._last: list[int] = []
+        count = ctypes.c_uint(0)
+        try:
+            self._library = library or ctypes.CDLL("libnvidia-ml.so.1")
+            if self._library.nvmlInit_v2() == 0:
+                self._library.nvmlDeviceGetCount_v2(ctypes.byref(count))
+        except (OSError, AttributeError):
+            count.value = 0
+        for number in range(count.value):
+            device, used = ctypes.c_void_p(), ctypes.c_ulonglong(0)
+            if self._library.nvmlDeviceGetHandleByIndex_v2(number, ctypes.byref(device)) != 0:
+                continue
+            if self._library.nvmlDeviceGetTotalEnergyConsumption(device, ctypes.byref(used)) == 0:
+                self._devices.append(device)
+                self._last.append(used.value)
+        if not self._devices:
+            raise ConfigError(
+                "An energy meter needs an accelerator that counts; NVML has none. Report seconds as cost."
+            )
+
+    def lap(self) -> float:
+        """Joules since the previous lap, or since the meter was made."""
+        total = 0
+        for i, device in enumerate(self._devices):
+            now = ctypes.c_ulonglong(0)
+            if self._library.nvmlDeviceGetTotalEnergyConsumption(device, ctypes.byref(now)) == 0:
+                # The counter starts again when the driver is loaded anew.
+                total += max(0, now.value - self._last[i])
+                self._last[i] = now.value
+        return total * 1e-3
+
+
+class Sum:
+    """Several meters as one.
+
+    Args:
+        meters: What is added up.
+    """
+
+    def __init__(self, meters: Sequence[Meter]) -> None:
+        self._meters = tuple(meters)
+
+    def lap(self) -> float:
+        """What all of them counted since the previous lap."""
+        return sum(meter.lap() for meter in self._meters)
+
+
+def machine_meter(folder: Path = _COUNTERS, library: Any = None) -> Meter:
+    """Counts all the energy of this machine that it tells of.
+
+    Raises:
+        ConfigError: If it tells of none.
+    """
+    found: list[Meter] = []
+    refusal: ConfigError | None = None
+    with contextlib.suppress(ConfigError):
+        found.append(AcceleratorMeter(library))
+    try:
+        found.append(EnergyMeter(folder))
+    except ConfigError as error:
+        refusal = error
+    if not found:
+        assert refusal is not None
+        raise refusal
+    return found[0] if len(found) == 1 else Sum(found)

@@ -5,12 +5,26 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Sequence
 from types import TracebackType
+from typing import Protocol
 
 from tunewright.errors import StoreError
-from tunewright.run.session import Session
+from tunewright.run.session import Policy
+from tunewright.store.base import Store
 
 log = logging.getLogger(__name__)
+
+
+class Renews(Protocol):
+    """What has leases: a session, or a worker's view of a server."""
+
+    store: Store
+    policy: Policy
+
+    def renew(self, held: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Extends the leases of ``(trial, token)`` pairs; returns those that were taken over."""
+        ...
 
 
 class Heart:
@@ -20,7 +34,7 @@ class Heart:
         session: This process's handle on the study.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Renews) -> None:
         self._session = session
         self._held: dict[int, int] = {}
         self._pid = os.getpid()

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from tunewright.core.events import Cause
+
 End = Literal[
     "completed", "paused", "stopped", "failed", "invalid", "timed_out", "out_of_memory", "lost", "killed"
 ]
@@ -80,6 +82,8 @@ class Finish(msgspec.Struct, frozen=True, tag_field="kind", tag="finish", omit_d
 
     Attributes:
         damaged: Name of a checkpoint that could not be read, or empty; the trial is to begin again without it.
+        cause: Why a segment was cut short, where the worker knows better than the driver.
+        rest: Cost since the last report, where something counts it; None for the wall time.
     """
 
     trial: int
@@ -94,6 +98,8 @@ class Finish(msgspec.Struct, frozen=True, tag_field="kind", tag="finish", omit_d
     met: list[str] | None = None
     fatal: bool = False
     damaged: str = ""
+    cause: Cause | None = None
+    rest: float | None = None
 
 
 class Answer(msgspec.Struct, frozen=True, tag_field="kind", tag="answer", omit_defaults=True):

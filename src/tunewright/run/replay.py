@@ -10,7 +10,7 @@ import msgspec
 
 from tunewright.core.algorithm import Action, Algorithm, Resume, Start, Stop, generator
 from tunewright.core.closing import closed
-from tunewright.core.events import Ended, Event, Extended, Record, Resumed, Signalled, Started
+from tunewright.core.events import Ended, Event, Extended, Noted, Record, Resumed, Signalled, Started
 from tunewright.core.problem import Problem
 from tunewright.core.trial import Ledger
 from tunewright.errors import ReplayMismatch
@@ -27,8 +27,8 @@ class Replay(msgspec.Struct, frozen=True):
         records: Length of the log.
         decisions: Decisions in it.
         verified: Those taken again and found the same.
-        skipped: Those of people, the queue and the retry policy, which follow from the log by rule, and those of
-            methods that cannot be rebuilt here.
+        skipped: Those of people, the queue and the retry policy, which follow from the log by rule, those of
+            methods that cannot be rebuilt here, and those after a record that was lost and mended.
     """
 
     records: int
@@ -80,16 +80,19 @@ def replay(store: Store, study: int, problem: Problem, build: Build, *, block: i
     counts = {0: 0}
     minds: dict[str, _Mind | None] = {}
     verified = skipped = 0
+    mended = False
     pending: list[Record] = []
     after = 0
     while records := store.read(study, after, block):
         for record in records:
             event = record.event
+            if not mended and _mended(event):
+                mended, pending = True, []
             if pending and not _continues(pending, event):
                 verified += _verify(pending, minds, news, positions, counts, build, problem)
                 pending = []
             if isinstance(event, Started | Resumed | Signalled):
-                if event.by in _OTHERS or _mind(minds, event.by, build, problem) is None:
+                if mended or event.by in _OTHERS or _mind(minds, event.by, build, problem) is None:
                     skipped += 1
                 else:
                     pending.append(record)
@@ -101,6 +104,13 @@ def replay(store: Store, study: int, problem: Problem, build: Build, *, block: i
     if pending:
         verified += _verify(pending, minds, news, positions, counts, build, problem)
     return Replay(after, verified + skipped, verified, skipped)
+
+
+def _mended(event: Event) -> bool:
+    """Whether an event takes the place of one that was lost; what was decided later may have rested on that."""
+    if isinstance(event, Noted):
+        return event.topic == "damaged"
+    return isinstance(event, Started | Resumed) and event.by == "repair"
 
 
 def _continues(pending: list[Record], event: Event) -> bool:

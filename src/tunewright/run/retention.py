@@ -8,14 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
-import os
 import time
-from pathlib import Path
 from typing import Any
 
 from tunewright.core.events import Dropped
-from tunewright.core.trial import Trial
 from tunewright.errors import CheckpointError, StoreError
 from tunewright.run.checkpoint import unpack_tree
 from tunewright.run.session import Session
@@ -80,34 +76,34 @@ class Retention:
                     with contextlib.suppress(OSError, CheckpointError):
                         blobs.remove(folder, name)
 
-    def _ranked(self) -> list[Trial]:
+    def _ranked(self) -> list[int]:
         """Completed trials that have a checkpoint, the best first, by limits and then the first objective."""
-        problem = self.session.ledger.problem
+        finals = self.session.ledger.finals
+        return sorted(finals, key=lambda number: (*finals[number], number))
 
-        def key(trial: Trial) -> tuple[float, float, int]:
-            losses = problem.losses(trial.metrics)
-            return problem.violation(trial.metrics), losses[0] if losses is not None else math.inf, trial.id
-
-        return sorted(self.session.ledger.finals.values(), key=key)
-
-    def _give_up(self, trials: list[Trial], why: str) -> None:
-        for trial in trials:
-            if trial.checkpoint is not None:
-                self.session.record(Dropped(trial.id, trial.checkpoint[1], why))
+    def _give_up(self, trials: list[int], why: str) -> None:
+        saves = self.session.ledger.saves
+        for number in trials:
+            checkpoint = saves[number][0] if number in saves else None
+            if checkpoint is not None:
+                self.session.record(Dropped(number, checkpoint[1], why))
 
     def _shrink(self, quota: int) -> None:
         """Gives up checkpoints of completed trials, the worst first, until the rest fits."""
-        sizes = dict(self.files())
+        sizes: dict[str, int] = {}
+        with contextlib.suppress(StoreError):
+            sizes = dict(self.files())
         total = sum(sizes.values())
         if total <= quota:
             return
-        held = self.session.sync().held
-        for trial in reversed(self._ranked()):
-            name = trial.checkpoint[1] if trial.checkpoint is not None else ""
+        ledger = self.session.sync()
+        for number in reversed(self._ranked()):
+            checkpoint = ledger.saves[number][0]
+            name = checkpoint[1] if checkpoint is not None else ""
             if total <= quota:
                 return
-            if held.get(name) == 1:
-                self._give_up([trial], f"checkpoints may take {quota} bytes")
+            if ledger.held.get(name) == 1:
+                self._give_up([number], f"checkpoints may take {quota} bytes")
                 total -= sizes.get(name, 0)
         if total > quota and not self._warned:
             self._warned = True
@@ -118,17 +114,12 @@ class Retention:
             )
 
     def files(self) -> list[tuple[str, int]]:
-        """Names and sizes in bytes of all checkpoint files."""
-        found = []
-        with (
-            contextlib.suppress(OSError),
-            os.scandir(self.session.store.blobs(self.session.info.id)) as entries,
-        ):
-            for entry in entries:
-                with contextlib.suppress(OSError):
-                    if entry.is_file(follow_symlinks=False):
-                        found.append((entry.name, entry.stat().st_size))
-        return found
+        """Names and sizes in bytes of all checkpoint files.
+
+        Raises:
+            StoreUnavailable: If they are kept at an address that cannot be reached.
+        """
+        return [(e.name, e.size) for e in blobs.listing(self.session.store.blobs(self.session.info.id))]
 
     def clean(self, age: float = _ORPHAN) -> tuple[int, int]:
         """Removes files that no trial needs, such as those of a process that died before it could say what it saved.
@@ -140,12 +131,12 @@ class Retention:
             Number of files removed, and their bytes.
         """
         held = self.session.sync().held
-        folder = Path(self.session.store.blobs(self.session.info.id))
+        place = self.session.store.blobs(self.session.info.id)
         number = freed = 0
-        for name, size in self.files():
-            path = folder / name
-            with contextlib.suppress(OSError):
-                if name not in held and time.time() - path.stat().st_mtime >= age:
-                    path.unlink()
-                    number, freed = number + 1, freed + size
+        for entry in blobs.listing(place):
+            if entry.name in held or time.time() - entry.mtime < age:
+                continue
+            with contextlib.suppress(OSError, CheckpointError):
+                blobs.remove(place, entry.name)
+                number, freed = number + 1, freed + entry.size
         return number, freed

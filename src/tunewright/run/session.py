@@ -7,17 +7,19 @@ outside it, guarded by an advisory lock, and their decision is accepted only if 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import random
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from tunewright.core.algorithm import Action, Algorithm, Pause, Resume, Start, Stop, generator
+from tunewright.core.algorithm import Action, Algorithm, Start, generator
 from tunewright.core.closing import closed
 from tunewright.core.events import (
     Amended,
@@ -27,29 +29,30 @@ from tunewright.core.events import (
     Enqueued,
     Event,
     Extended,
-    Interrupted,
-    Noted,
     Paused,
     Record,
     Reported,
     Resumed,
     Saved,
-    Signalled,
     Started,
-    Verdict,
 )
+from tunewright.core.limits import WEIGHED, check_event, checked_space, noted
+from tunewright.core.news import News
 from tunewright.core.problem import Problem
-from tunewright.core.snapshot import dump, load
+from tunewright.core.snapshot import current, dump, load, weight
 from tunewright.core.space import Space
 from tunewright.core.trial import Ledger, Trial
-from tunewright.errors import AlgorithmError, ConfigError, ConflictError, SpaceError
-from tunewright.store.base import Lease, Store, StudyInfo
+from tunewright.core.unread import Unread
+from tunewright.errors import ConfigError, ConflictError, StoreError, StoreUnavailable
+from tunewright.run.rules import FILL, accept, begins, complete, finish_best, is_fork, retry, serve_queue
+from tunewright.store.base import Asks, Lease, Store, StudyInfo
 from tunewright.store.clock import worker_id
 
 log = logging.getLogger(__name__)
 _SNAPSHOT_EVERY = 20_000
-_FILL, _RETRIES = 7, 50
-_STALE = 0.25
+_BLOCK, _TOLD = 20_000, 100_000
+_RETRIES = 50
+_STALE, _AGAIN = 0.25, 1.0
 Plan = tuple[int, int, tuple[Action, ...]]
 
 
@@ -61,6 +64,7 @@ class Policy:
         lease: Seconds that an attempt may stay silent before its trial is given to somebody else.
         max_attempts: How often a trial is begun, without its checkpoints getting any further, before it counts as lost.
         max_running: Trials that may run at the same time over all processes; None for no limit.
+        patience: Seconds to go on trying to record a result that the store cannot take just now, as on a full disk.
         keep: Completed trials whose last checkpoint is kept, the best ones; None keeps those of all.
         quota: Bytes that checkpoints may take. Beyond it those of completed trials are given up, the worst first;
             what a trial can be resumed from never is. None for no limit.
@@ -72,6 +76,7 @@ class Policy:
     lease: float = 30.0
     max_attempts: int = 3
     max_running: int | None = None
+    patience: float = 60.0
     keep: int | None = None
     quota: int | None = None
 
@@ -118,8 +123,12 @@ class Session:
         self._problem = problem
         self._state: Any = None
         self._untold: list[Event] | None = None
-        self._kept_at = 0
+        self._kept_at = self._barred = 0
         self._synced = 0.0
+        # Where the study's method decides on the other side of the store, it is not asked here.
+        self._remote = store if isinstance(store, Asks) and not info.spec.get("custom") else None
+        self._jitter = random.Random(os.urandom(8))
+        self.hurried = False
         self.exhausted = False
         self.loose: list[str] = []
         self.saved = 0
@@ -130,8 +139,14 @@ class Session:
         ledger = load(self._problem, kept[1]) if kept is not None else None
         if ledger is None or (kept is not None and ledger.cursor != kept[0]):
             ledger = Ledger(self._problem)
+        # A snapshot that is of no use here stands in the way of any that is not newer.
+        self._barred = kept[0] if kept is not None and ledger.cursor == 0 else 0
+        ledger.trials.source = Unread(ledger, self._read, self.lock)
         self._kept_at = ledger.cursor
         return ledger
+
+    def _read(self, after: int, limit: int) -> list[Record]:
+        return self.store.read(self.info.id, after, limit)
 
     @property
     def worker(self) -> str:
@@ -139,6 +154,27 @@ class Session:
         if self._pid != os.getpid():
             self._worker, self._pid = worker_id(), os.getpid()
         return self._worker
+
+    @contextlib.contextmanager
+    def speaking_for(
+        self, worker: str, lease: float | None = None, tries: int | None = None
+    ) -> Iterator[None]:
+        """What this thread asks and records inside is said by somebody else; others wait meanwhile.
+
+        Args:
+            worker: Who.
+            lease: Seconds that attempts begun inside may stay silent; None for the policy's.
+            tries: How often a trial is begun before it counts as lost; None for the policy's.
+        """
+        with self.lock:
+            mine, kept = self.worker, self.policy
+            self._worker = worker
+            given: dict[str, Any] = {"lease": lease, "max_attempts": tries}
+            self.policy = replace(kept, **{k: v for k, v in given.items() if v is not None})
+            try:
+                yield
+            finally:
+                self._worker, self.policy = mine, kept
 
     def act_for(self, worker: str) -> None:
         """Speaks for somebody else from now on, such as a person whose trial outlives this process."""
@@ -153,10 +189,36 @@ class Session:
         """Folds what is new in the log and returns the ledger."""
         with self.lock:
             self._synced = time.monotonic()
-            self._fold(self.store.read(self.info.id, self.ledger.cursor))
-            if self.ledger.cursor - self._kept_at > max(_SNAPSHOT_EVERY, self._kept_at // 2):
-                self.keep()
+            full = True
+            while full:
+                records = self._read(self.ledger.cursor, _BLOCK)
+                self._fold(records)
+                fresh = self.ledger.cursor - self._kept_at
+                if fresh > _SNAPSHOT_EVERY and fresh > weight(self.ledger) // 2:
+                    self._keep_in_turn()
+                full = len(records) == _BLOCK
             return self.ledger
+
+    def reach(self, last: int) -> Ledger:
+        """Folds the log up to a position that is known to be there, without asking what is newer."""
+        with self.lock:
+            while last > self.ledger.cursor:
+                records = self._read(self.ledger.cursor, last - self.ledger.cursor)
+                if not records:
+                    return self.sync()
+                self._fold(records)
+            return self.ledger
+
+    def _keep_in_turn(self) -> None:
+        """Saves a snapshot unless another process has done so lately; that it cannot be saved harms nobody."""
+        cursor = self.ledger.cursor
+        with contextlib.suppress(StoreError):
+            newest = self.store.load_snapshot(self.info.id) if cursor >= self._barred else None
+            if newest is None or not current(newest[1]) or cursor - newest[0] > _SNAPSHOT_EVERY // 2:
+                self.keep()
+        self._kept_at = self.ledger.cursor
+        if self.store.durable:
+            self.ledger.release()
 
     def keep(self) -> None:
         """Saves a snapshot of the ledger, so that the next process opens the study quickly."""
@@ -187,19 +249,18 @@ class Session:
             self._fold(records)
         elif names:
             self.sync()
-        if names:
-            self.loose += [n for n in names if n not in self.ledger.held]
+        self.loose += [n for n in names if n not in self.ledger.held]
 
     def _releasable(self, event: Event) -> list[str]:
         """Checkpoints that a trial may have no use for after an event that this process appended."""
         kinds = Saved | Reported | Paused | Resumed | Ended | Dropped
         if not isinstance(event, kinds) or event.trial >= len(self.ledger.trials):
             return []
-        trial = self.ledger.trials[event.trial]
-        if isinstance(event, Reported) and trial.fresh is None:
+        checkpoint, fresh = self.ledger.saves.get(event.trial, (None, None))
+        if isinstance(event, Reported) and fresh is None:
             return []
         self.saved += isinstance(event, Saved)
-        return [c[1] for c in (trial.checkpoint, trial.fresh) if c is not None]
+        return [c[1] for c in (checkpoint, fresh) if c is not None]
 
     def state(self) -> Any:
         """State of the algorithm after everything folded so far."""
@@ -216,11 +277,16 @@ class Session:
         assert self.algorithm is not None
         fidelity = self.ledger.problem.fidelity
         newest = self._problem.extended(fidelity.high) if fidelity is not None else self._problem
-        state = self.algorithm.init(newest)
-        shadow, position = Ledger(self._problem), 0
+        shortcut = getattr(self.algorithm, "shortcut", None)
+        if shortcut is not None and self.ledger.trials:
+            edited = len(self.ledger.spaces) > 1
+            state = shortcut(self.ledger.problem, len(self.ledger.trials), edited)
+            if state is not None:
+                return state
+        state, news, position = self.algorithm.init(newest), News(), 0
         while position < self.ledger.cursor:
-            block = self.store.read(self.info.id, position, limit=min(50_000, self.ledger.cursor - position))
-            state = self.algorithm.tell(state, [r.event for r in block if shadow.apply(r)])
+            block = self._read(position, min(_TOLD, self.ledger.cursor - position))
+            state = self.algorithm.tell(state, news.of(block))
             position = block[-1].seq
         return state
 
@@ -237,10 +303,92 @@ class Session:
             A trial with status ``running`` and this process's token, or None when there is nothing to run:
             the method waits for results, or is finished (``exhausted`` tells which).
         """
+        remote = self._remote
+        if remote is not None:
+            return next(iter(self._have_decided(remote, slots, limit)), None)
         if getattr(self.algorithm, "deliberate", False):
             with self.store.deciding(self.info.id):
                 return self._ask(slots, limit)
         return self._ask(slots, limit)
+
+    def ask_many(self, count: int, *, limit: int | None = None) -> list[Trial]:
+        """Up to ``count`` trials for this process, in one transaction where the method is quick; see ``ask``.
+
+        The log is the same as after as many calls of ``ask``.
+        """
+        remote = self._remote
+        if remote is not None:
+            return self._have_decided(remote, count, limit)
+        if getattr(self.algorithm, "deliberate", False):
+            found: list[Trial] = []
+            while len(found) < count and (trial := self.ask(limit=limit)) is not None:
+                found.append(trial)
+            return found
+        with self.lock:
+            self.sync()
+            for _ in range(_RETRIES):
+                try:
+                    return self._decide_many(count, limit)
+                except ConflictError:
+                    continue
+            raise ConflictError(
+                f"A decision must rest on the newest log; {_RETRIES} attempts were overtaken. Use fewer processes."
+            )
+
+    def _have_decided(self, remote: Asks, slots: int, limit: int | None) -> list[Trial]:
+        with self.lock:
+            wanted, policy = (self.info.id, self.ledger.cursor, slots, limit), self.policy
+            records, begun, self.exhausted = remote.ask(
+                *wanted, worker=self.worker, lease=policy.lease, attempts=policy.max_attempts
+            )
+            self._fold(records)
+            return [self.ledger.trials[number] for number in begun]
+
+    def _decide_many(self, count: int, limit: int | None) -> list[Trial]:
+        """Takes several decisions in one transaction, each on the log as the ones before will have left it."""
+        ahead: list[Event] = []
+
+        def choose(tail: list[Record], expired: list[Lease]) -> Sequence[Event]:
+            if ahead:
+                # The log went on meanwhile, so what was folded ahead never came to be.
+                ahead.clear()
+                self._forget()
+            self._fold([r for r in tail if r.seq > self.ledger.cursor])
+            for _ in range(count):
+                events = self._choose(1, limit, expired, None)
+                expired = []
+                place = self.ledger.cursor
+                self._fold([Record(place + i + 1, 0.0, self.worker, e) for i, e in enumerate(events)])
+                ahead.extend(events)
+                if not any(isinstance(e, Started | Resumed) for e in events):
+                    break
+            return ahead
+
+        start = self.ledger.cursor
+        try:
+            records = self.store.decide(
+                self.info.id, start, choose, worker=self.worker, lease=self.policy.lease
+            )
+        except BaseException:
+            if ahead:
+                self._forget()
+            raise
+        trials = self.ledger.trials
+        for record in records:
+            if isinstance(record.event, Started):
+                trials[record.event.trial].at = record.at
+            elif isinstance(record.event, Ended):
+                trials[record.event.trial].ended_at = record.at
+        begun = [trials[r.event.trial] for r in records if isinstance(r.event, Started | Resumed)]
+        return [t for t in begun if t.status == "running"]
+
+    def _forget(self) -> None:
+        """Folds the log anew, after folding what never came to be."""
+        ledger = self._open()
+        for record in self.store.read(self.info.id, ledger.cursor):
+            ledger.apply(record)
+        # In one piece, because other threads look at it without asking for the lock.
+        self.ledger, self._untold = ledger, None
 
     def _ask(self, slots: int, limit: int | None) -> Trial | None:
         with self.lock:
@@ -263,6 +411,7 @@ class Session:
         """Lets a deliberate method think: ``(basis, decisions before it, actions)``."""
         ledger = self.ledger
         full = limit is not None and ledger.begun >= limit
+        slots = 0 if ledger.control else slots
         if (full and ledger.problem.fidelity is None) or (slots and (ledger.waiting or ledger.queue)):
             return ledger.cursor, ledger.decisions, ()
         rng = generator(ledger.problem.seed, ledger.decisions)
@@ -290,25 +439,24 @@ class Session:
     ) -> Sequence[Event]:
         ledger = self.ledger
         events: list[Event] = []
+        slots = 0 if ledger.control else slots
         if expired or ledger.waiting:
-            events, busy = self._retry(slots, expired)
+            events, busy = retry(ledger, self.policy.max_attempts, slots, expired)
             if busy:
                 return events
         most = self.policy.max_running
-        if slots and most is not None and len(ledger.running) >= most:
-            slots = 0
+        slots = 0 if most is not None and len(ledger.running) >= most else slots
         full = limit is not None and ledger.begun >= limit
         if slots and ledger.queue and not full:
-            return [*events, *self._serve_queue(ledger.cursor + len(events) + 1)]
+            return [*events, *serve_queue(ledger, ledger.cursor + len(events) + 1)]
         if self.algorithm is None:
             return events
         basis, decisions = ledger.cursor, ledger.decisions
         if plan is None:
-            rng = generator(ledger.problem.seed, decisions)
-            actions = self._wish(full, slots, rng)
+            actions = self._wish(full, slots, generator(ledger.problem.seed, decisions))
         else:
             basis, before, actions = plan
-            if before != decisions:
+            if before != decisions or (ledger.control and begins(actions)):
                 raise ConflictError(
                     "A decision must rest on the newest log; somebody else decided. Decide again."
                 )
@@ -317,9 +465,9 @@ class Session:
         for action in actions:
             if full and isinstance(action, Start) and not is_fork(action):
                 continue
-            events += self._accept(action, basis, plan is not None)
+            events += accept(ledger, self.method, action, basis, plan is not None)
         if slots and full and not events and not ledger.running:
-            events += self._finish_best()
+            events += finish_best(ledger, self._problem)
         return events
 
     def _wish(self, full: bool, slots: int, rng: np.random.Generator) -> tuple[Action, ...]:
@@ -328,122 +476,11 @@ class Session:
         algorithm = closed(self.algorithm) if full else self.algorithm
         return algorithm.ask(self.state(), slots, rng)
 
-    def _finish_best(self) -> list[Event]:
-        """A study that is over without one full training gives its best trial the rest of it.
-
-        Early stopping with few trials would else leave nothing that was trained to the end, and neither would more
-        steps for a study that has all its trials.
-        """
-        ledger = self.ledger
-        fidelity = ledger.problem.fidelity
-        if fidelity is None or (ledger.counts.get("completed", 0) and fidelity == self._problem.fidelity):
-            return []
-        done = [t for t in ledger.trials if t.status == "completed"]
-        tried = any(t.start.by == "finish" and t.start.until == fidelity.high for t in ledger.trials)
-        if tried or any(t.step >= fidelity.high for t in done):
-            return []
-        able = [t for t in ledger.trials if t.status == "paused"] + done
-        known = [(-t.step, losses, t.id) for t in able if (losses := ledger.problem.losses(t.metrics))]
-        if not known:
-            return []
-        trial = ledger.trials[min(known)[2]]
-        why: dict[str, Any] = {"reason": "no trial was trained to the end"}
-        if trial.status == "paused":
-            return [Resumed(trial.id, trial.restart, fidelity.high, ledger.cursor, "finish", why)]
-        parent, why = (trial.id, trial.step), {**why, "continues": trial.id}
-        number = len(ledger.trials)
-        return [Started(number, trial.config, fidelity.high, parent, ledger.cursor, "finish", 0, why)]
-
-    def _retry(self, slots: int, expired: Sequence[Lease]) -> tuple[list[Event], bool]:
-        """Takes back trials whose attempt fell silent, and gives out the oldest interrupted one."""
-        ledger = self.ledger
-        events: list[Event] = [
-            Interrupted(x.trial, x.token, "lost", f"no sign of life from {x.worker}") for x in expired
-        ]
-        silent = [ledger.trials[x.trial] for x in expired]
-        busy = False
-        for trial in [*ledger.waiting.values(), *silent]:
-            lost = trial.losses + (trial.status != "waiting")
-            if lost >= self.policy.max_attempts:
-                error = f"its worker was lost {lost} times"
-                events.append(Ended(trial.id, trial.token, "lost", error=error, step=trial.step))
-            elif trial.signal == "stop":
-                events.append(Ended(trial.id, trial.token, "stopped", step=trial.step))
-            elif slots and not busy:
-                events.append(Resumed(trial.id, trial.restart, trial.until, ledger.cursor, "retry"))
-                busy = True
-        return events, busy
-
-    def _serve_queue(self, token: int) -> list[Event]:
-        """Starts the oldest enqueued item; parameters it leaves open come from the prior.
-
-        The space may have been edited since; an item that no longer fits becomes a trial that is over at once, for
-        else nobody would get past it.
-
-        Args:
-            token: Position that the start will have in the log.
-        """
-        ledger = self.ledger
-        position, item = next(iter(ledger.queue.items()))
-        number, space = len(ledger.trials), ledger.problem.space
-        try:
-            config = complete(space, item.config, generator(ledger.problem.seed, number, _FILL))
-        except SpaceError as error:
-            return [
-                Started(number, item.config, basis=ledger.cursor, by="queue", queue=position),
-                Ended(
-                    number,
-                    token,
-                    "invalid",
-                    error=f"It was enqueued for another version of the space. {error}",
-                ),
-            ]
-        return [Started(number, config, basis=ledger.cursor, by="queue", queue=position)]
-
-    def _accept(self, action: Action, basis: int, stale: bool) -> list[Event]:
-        """Turns a wish into events, after checking that it is legal.
-
-        Facts that arrived while a deliberate method was thinking may have made a wish pointless; it is dropped.
-        """
-        ledger = self.ledger
-        if isinstance(action, Start):
-            return [
-                Started(
-                    len(ledger.trials),
-                    action.config,
-                    action.until,
-                    action.parent,
-                    basis,
-                    self.method,
-                    0,
-                    action.why,
-                )
-            ]
-        trial = ledger.trials[action.trial] if 0 <= action.trial < len(ledger.trials) else None
-        if isinstance(action, Resume):
-            if trial is not None and trial.status == "paused":
-                return [Resumed(trial.id, trial.restart, action.until, basis, self.method, action.why)]
-        elif trial is not None and not trial.finished:
-            if isinstance(action, Stop) and trial.status == "paused":
-                return [
-                    Signalled(trial.id, "stop", basis, self.method, action.why),
-                    Ended(trial.id, trial.token, "stopped", step=trial.step),
-                ]
-            if trial.signal is None:
-                verdict: Verdict = "pause" if isinstance(action, Pause) else "stop"
-                return [Signalled(trial.id, verdict, basis, self.method, action.why)]
-            return []
-        if stale and trial is not None:
-            return []
-        state = "unknown" if trial is None else trial.status
-        raise AlgorithmError(
-            f"A method may act on a trial only as its state allows; {self.method} wanted to {type(action).__name__.lower()} "
-            f"trial {action.trial}, which is {state}. This is a bug in the method."
-        )
-
     def steer(self) -> None:
         """Lets the method stop or pause running trials, as it may after every report."""
-        if self.algorithm is None:
+        if self._remote is not None:
+            self.sync()
+        if self.algorithm is None or self._remote is not None:
             return
         with self.lock:
             if self.store.durable:
@@ -459,18 +496,37 @@ class Session:
 
         Raises:
             LeaseLost: If it speaks for an attempt that was taken over.
+            ConfigError: If it is larger than ``core.limits`` allows.
         """
+        return self.record_all((event,))
+
+    def record_all(self, events: Sequence[Event]) -> list[Record]:
+        """Appends facts, all or none, and folds them; waits for a store that can take no more just now.
+
+        Raises:
+            LeaseLost: If one of them speaks for an attempt that was taken over.
+            ConfigError: If one is larger than ``core.limits`` allows.
+            StoreUnavailable: If they could not be written for as long as the policy's patience.
+        """
+        for event in events:
+            if type(event) in WEIGHED:
+                check_event(event)
         with self.lock:
-            records = self.store.append(self.info.id, (event,), worker=self.worker)
+            records = self._appended(events)
             self._take(records)
             return records
 
-    def record_all(self, events: Sequence[Event]) -> list[Record]:
-        """Appends facts, all or none, and folds them."""
-        with self.lock:
-            records = self.store.append(self.info.id, events, worker=self.worker)
-            self._take(records)
-            return records
+    def _appended(self, events: Sequence[Event]) -> list[Record]:
+        end: float | None = None
+        while True:
+            try:
+                return self.store.append(self.info.id, events, worker=self.worker, again=end is not None)
+            except StoreUnavailable as error:
+                end = time.monotonic() + self.policy.patience if end is None else end
+                if not error.passing or self.hurried or time.monotonic() > end:
+                    raise
+                log.warning("a result is waiting to be recorded: %s", error)
+            time.sleep(_AGAIN * (0.5 + self._jitter.random()))
 
     def enqueue(self, config: dict[str, Any], *, key: str = "", by: str = "user") -> int:
         """Puts a configuration in the queue, once per key.
@@ -483,11 +539,13 @@ class Session:
             space = self.ledger.problem.space
             checked = space.check(config, partial=True)
             if space.constraints:
-                complete(space, checked, generator(self.ledger.problem.seed, self.ledger.cursor, _FILL))
+                complete(space, checked, generator(self.ledger.problem.seed, self.ledger.cursor, FILL))
+            item = Enqueued(checked, key, by)
+            check_event(item)
 
             def choose(tail: list[Record], expired: list[Lease]) -> Sequence[Event]:
                 self._fold(tail)
-                return () if key and key in self.ledger.keys else (Enqueued(checked, key, by),)
+                return () if key and key in self.ledger.keys else (item,)
 
             records = self.store.decide(self.info.id, self.ledger.cursor, choose, worker=self.worker)
             self._take(records)
@@ -498,6 +556,7 @@ class Session:
         with self.lock:
             self.sync()
             if space != self.ledger.problem.space:
+                checked_space(space)
                 self.record(Edited(space.to_dict(), by))
 
     def extend(self, high: int, *, by: str = "user") -> None:
@@ -517,8 +576,7 @@ class Session:
                 before = problem.fidelity.high
                 if high < before:
                     raise ConfigError(
-                        f"Full trainings can only be made longer, for some had {before} steps; got {high}. "
-                        f"Open a new study for shorter ones."
+                        f"Full trainings can only be made longer, for some had {before} steps; got {high}. Open a new study for shorter ones."
                     )
                 return () if longer == problem else (Extended(high, before, by),)
 
@@ -530,7 +588,7 @@ class Session:
 
     def note(self, topic: str, data: dict[str, Any], trial: int | None = None) -> None:
         """Keeps a note in the log."""
-        self.record(Noted(topic, data, trial))
+        self.record(noted(topic, data, trial))
 
     def renew(self, held: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
         """Extends the leases of ``(trial, token)`` pairs; returns those that were taken over."""
@@ -540,24 +598,3 @@ class Session:
         """Saves a snapshot when many events were folded since the last one."""
         if self.ledger.cursor - self._kept_at > _SNAPSHOT_EVERY // 4:
             self.keep()
-
-
-def is_fork(action: Start) -> bool:
-    """Whether a start goes on with what another trial was trained; those do not count against a limit of trials."""
-    return action.parent is not None and action.parent[1] > 0
-
-
-def complete(space: Space, config: dict[str, Any], rng: Any, tries: int = 1000) -> dict[str, Any]:
-    """Fills the parameters that a partial configuration leaves open from the prior.
-
-    Raises:
-        SpaceError: If the given values admit no configuration that satisfies the constraints.
-    """
-    filled: dict[str, Any] = {}
-    config = space.check(config, partial=True)
-    for _ in range(tries):
-        codes = space.sample(rng, 1)[0]
-        filled = space.merge(np.where(np.isnan(codes), rng.random(space.d), codes), config)
-        if space.feasible(filled):
-            break
-    return space.check(filled)

@@ -15,11 +15,12 @@ command as JSON lists.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tunewright.core.domains import (
@@ -62,6 +63,22 @@ def declared(name: str, text: str) -> Domain:
         >>> declared("width", "int log 16..512")
         Int(low=16, high=512, log=True, step=1, guess=None, confidence=0.5)
     """
+    with _named(name):
+        return _declared(name, text)
+
+
+@contextlib.contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Says which parameter an error is about, where it does not say so itself."""
+    try:
+        yield
+    except SpaceError as error:
+        if f"'{name}'" in str(error):
+            raise
+        raise type(error)(f"'{name}': {error}") from None
+
+
+def _declared(name: str, text: str) -> Domain:
     body, equals, default = (part.strip() for part in text.partition("="))
     found = _RANGE.fullmatch(body)
     believed: dict[str, Any] = {"guess": scalar(default), "confidence": 0.0} if equals else {}
@@ -139,8 +156,13 @@ def domain_of(name: str, given: Any) -> Domain:
     Raises:
         SpaceError: If it is none of these.
     """
+    with _named(name):
+        return _domain(name, given)
+
+
+def _domain(name: str, given: Any) -> Domain:
     if isinstance(given, str):
-        return declared(name, given)
+        return _declared(name, given)
     if isinstance(given, list):
         return Choice(given)
     if not isinstance(given, Mapping):

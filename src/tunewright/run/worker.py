@@ -6,7 +6,9 @@ The same code runs in the driver's process and in worker processes; only the cha
 from __future__ import annotations
 
 import inspect
+import logging
 import os
+import random
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -14,15 +16,20 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.core.domains import Bool, Choice, Domain, Float, Int, Order, Permutation, Subset
-from tunewright.core.values import returned, split
-from tunewright.errors import CheckpointError, ConfigError, InvalidTrial, LeaseLost
+from tunewright.core.limits import error_kept
+from tunewright.core.values import counted, returned, spent, split, spread
+from tunewright.errors import CheckpointError, ConfigError, InvalidTrial, LeaseLost, StoreUnavailable
 from tunewright.run.checkpoint import pack_tree, unpack_tree
 from tunewright.run.messages import Answer, End, Finish, FromWorker, Report, Save, Segment, Suggest
 from tunewright.store import blobs
+from tunewright.store.depots import beside
 
+_DICE = random.SystemRandom()  # pauses must not advance the generator that trainings draw from
+
+log = logging.getLogger(__name__)
 Channel = Callable[[FromWorker], Answer]
+_PATIENCE, _AGAIN = 60.0, 1.0
 _PACKAGE = str(Path(__file__).resolve().parent.parent) + os.sep
-MAX_ERROR = 8000
 
 
 class Checkpoints:
@@ -84,10 +91,7 @@ class Checkpoints:
 
     def save_bytes(self, data: bytes) -> None:
         """Saves bytes in a format of your own."""
-        segment = self._attempt._segment
-        self._keep(
-            blobs.put(segment.blobs, f"t{segment.trial}-s{self._attempt._at}", data, flush=segment.flush)
-        )
+        self._save(blobs.put, data)
 
     def load_bytes(self) -> bytes | None:
         """The bytes that were saved, or None."""
@@ -95,14 +99,27 @@ class Checkpoints:
 
     def save_file(self, path: str | os.PathLike[str]) -> None:
         """Saves a copy of a file."""
-        segment = self._attempt._segment
-        self._keep(
-            blobs.put_file(segment.blobs, f"t{segment.trial}-s{self._attempt._at}", path, flush=segment.flush)
-        )
+        self._save(blobs.put_file, path)
 
     def load_file(self) -> Path | None:
         """Path of the file that was saved, to be read only, or None."""
         return blobs.get_file(self._attempt._segment.blobs, self._name) if self._name is not None else None
+
+    def _save(self, put: Callable[..., str], source: object) -> None:
+        """Waits while the disk is full, as results do, before the attempt is given up."""
+        segment, end = self._attempt._segment, time.monotonic() + _PATIENCE
+        stem = f"t{segment.trial}-s{self._attempt._at}"
+        while True:
+            try:
+                name = put(segment.blobs, stem, source, flush=segment.flush)
+            except StoreUnavailable as error:
+                if not error.passing or time.monotonic() > end:
+                    raise
+                log.warning("a checkpoint is waiting to be saved: %s", error)
+                time.sleep(_AGAIN * (0.5 + _DICE.random()))
+            else:
+                self._keep(name)
+                return
 
     def _keep(self, name: str) -> None:
         attempt = self._attempt
@@ -194,24 +211,15 @@ class Attempt:
             ConfigError: If the step does not grow or a value is not a number.
             LeaseLost: If the trial was taken over by another worker.
         """
-        number = self.step + 1 if step is None else step
-        if isinstance(number, bool) or int(number) != number or number < 1:
-            raise ConfigError(f"A step must be a whole number from 1; got {step!r}. Count finished steps.")
+        number = counted(self.step + 1 if step is None else step)
         if number <= self.step and (self._last or number < self.step):
             raise ConfigError(
                 f"Steps must grow from report to report; got {number} after {self.step}. Count on."
             )
         good, bad = split(metrics)
-        self.step = int(number)
-        message = Report(
-            self.number,
-            self._segment.token,
-            self.step,
-            good,
-            bad,
-            dict(variance) if variance is not None else None,
-            cost,
-        )
+        known, used = spread(variance), spent(cost)
+        self.step = number
+        message = Report(self.number, self._segment.token, number, good, bad, known, used)
         self._last = {**self._last, **good}
         self._variance = message.variance or self._variance
         wrong = [f"{k}={v}" for k, v in (bad or {}).items() if k in self.objectives]
@@ -248,8 +256,11 @@ class Attempt:
 
     @property
     def folder(self) -> Path:
-        """A folder of the trial's own for files that outlive its attempts; made when it is missing."""
-        path = Path(self._segment.blobs) / "files" / f"trial-{self.number}"
+        """A folder of the trial's own for files that outlive its attempts; made when it is missing.
+
+        Where checkpoints are kept at an address, it is a folder of this machine: an attempt on another finds it empty.
+        """
+        path = beside(self._segment.blobs) / "files" / f"trial-{self.number}"
         path.mkdir(parents=True, exist_ok=True)
         return path
 
@@ -432,8 +443,11 @@ def failure(attempt: Attempt, error: BaseException) -> Finish:
     damaged = error.blob if isinstance(error, CheckpointError) else ""
     if isinstance(error, LeaseLost):
         outcome, text = "killed", str(error)  # nobody listens to this attempt any more
-    elif damaged and damaged == attempt._segment.checkpoint:
-        outcome, text = "lost", str(error)
+    elif isinstance(error, StoreUnavailable) or (damaged and damaged == attempt._segment.checkpoint):
+        outcome, text = (
+            "lost",
+            str(error),
+        )  # the place failed and not the parameters: the trial is tried again
     elif isinstance(error, InvalidTrial):
         outcome, text = "invalid", str(error)
     elif isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
@@ -448,7 +462,7 @@ def failure(attempt: Attempt, error: BaseException) -> Finish:
         outcome,
         attempt.step,
         cost=attempt.seconds,
-        error=text[-MAX_ERROR:],
+        error=error_kept(text),
         fatal=isinstance(error, ConfigError),
         damaged=damaged if outcome == "lost" else "",
     )

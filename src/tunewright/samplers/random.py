@@ -60,6 +60,11 @@ class Random:
         where = {row.tobytes(): i for i, row in enumerate(rows)}
         return RandomState(problem, rows, where, list(range(n)), list(range(n)), n)
 
+    def shortcut(self, problem: Problem, trials: int, edited: bool) -> RandomState | None:
+        """The state without the log: nothing is remembered but on small finite spaces."""
+        state = self.init(problem)
+        return state if state.rows is None else None
+
     def tell(self, state: RandomState, events: Sequence[Event]) -> RandomState:
         """Remembers what was tried where that matters."""
         for event in events:

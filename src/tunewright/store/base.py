@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
@@ -28,10 +28,11 @@ from tunewright.core.events import (
     Saved,
     Started,
 )
-from tunewright.errors import LeaseLost
+from tunewright.errors import ConflictError, LeaseLost
 
 LIVE, IDLE, OVER = 0, 1, 2
 FOREVER = 1e18
+OVERDUE = -1e18
 
 
 class StudyInfo(msgspec.Struct, frozen=True):
@@ -92,8 +93,16 @@ class Store(Protocol):
     durable: bool
     flushes: bool
 
-    def create(self, name: str, spec: dict[str, Any], *, exist_ok: bool = False) -> StudyInfo:
+    def create(
+        self, name: str, spec: dict[str, Any], *, exist_ok: bool = False, created: float | None = None
+    ) -> StudyInfo:
         """Makes a study, or with ``exist_ok`` returns the one that is there.
+
+        Args:
+            name: Its name, unique in the store.
+            spec: What it is, as JSON data.
+            exist_ok: Whether a study of that name may be there already.
+            created: When it was made, seconds since 1970, for a copy of another store's study; None for now.
 
         Raises:
             StudyExists: If the name is taken and ``exist_ok`` is false.
@@ -124,6 +133,7 @@ class Store(Protocol):
         worker: str,
         expected: int | None = None,
         lease: float = 30.0,
+        again: bool = False,
     ) -> list[Record]:
         """Appends events, all or none.
 
@@ -133,6 +143,8 @@ class Store(Protocol):
             worker: Who says so.
             expected: For decisions: the position the log must end at; None appends whatever came in between.
             lease: Seconds that attempts begun here may stay silent.
+            again: Whether an earlier call with these very events got no answer, so that they may be in the log already;
+                then they are looked for first, and what is found is returned instead of written twice.
 
         Returns:
             The new records; empty when the events repeat an ending that is already there.
@@ -151,13 +163,28 @@ class Store(Protocol):
         Args:
             study: Key of the study.
             after: Position up to which the caller knows the log.
-            choose: Gets the records after ``after`` and the expired leases; returns events to append.
+            choose: Gets the records after ``after`` and the expired leases; returns events to append. Where the log
+                went on meanwhile it may be called again, with what is new since it was called before.
             worker: Who decides.
             lease: Seconds that attempts begun here may stay silent.
 
         Returns:
             The records appended for the events that ``choose`` returned.
         """
+        ...
+
+    def graft(self, study: int, records: Sequence[Record]) -> None:
+        """Appends records of another store as they are, with their positions, times and workers.
+
+        Attempts that were running there arrive with a lease that is over, so that they are taken back at once.
+
+        Raises:
+            ConflictError: If the first record is not the next one; nothing is written.
+        """
+        ...
+
+    def wait(self, study: int, after: int, timeout: float) -> int:
+        """Returns the position of the last record, once that is beyond ``after`` or ``timeout`` seconds are over."""
         ...
 
     def renew(
@@ -195,6 +222,38 @@ class Store(Protocol):
         ...
 
 
+@runtime_checkable
+class Asks(Protocol):
+    """A store on whose other side decisions are taken, such as a server's."""
+
+    def ask(
+        self,
+        study: int,
+        after: int,
+        slots: int,
+        limit: int | None,
+        *,
+        worker: str,
+        lease: float = 30.0,
+        attempts: int = 3,
+    ) -> tuple[list[Record], list[int], bool]:
+        """Has the study's method take the next decisions.
+
+        Args:
+            study: Key of the study.
+            after: Position up to which the caller knows the log.
+            slots: Trials wanted; 0 to let the method only pause and stop.
+            limit: Trials that may be begun in all; None for no limit.
+            worker: Who asks.
+            lease: Seconds that attempts begun here may stay silent.
+            attempts: How often a trial is begun, without its checkpoints getting any further, before it counts as lost.
+
+        Returns:
+            The records after ``after``, numbers of the trials begun for the caller, and whether the method is finished.
+        """
+        ...
+
+
 def fence(event: Reported | Paused | Saved | Interrupted | Ended, head: Head | None) -> bool:
     """Decides whether a fact about an attempt may be recorded.
 
@@ -229,6 +288,45 @@ def fence(event: Reported | Paused | Saved | Interrupted | Ended, head: Head | N
 def same_end(a: Ended, b: Ended) -> bool:
     """Whether two endings say the same, so that the second is a repetition of the first."""
     return a.token == b.token and a.outcome == b.outcome and (a.metrics or {}) == (b.metrics or {})
+
+
+def already(
+    events: Sequence[Event], tail: Sequence[Record], worker: str, *, first: bool = False
+) -> list[Record] | None:
+    """Looks for events that an earlier call may have appended before its answer was lost.
+
+    Args:
+        events: What is to be appended.
+        tail: Records since ``since(events, ...)``.
+        worker: Who appends.
+        first: Whether they can only be the first ones of ``tail``, as a decision is.
+
+    Returns:
+        Their records, or None when they are not there.
+    """
+    if not events:
+        return None
+    stop = 1 if first else len(tail) - len(events) + 1
+    for i in range(stop):
+        found = tail[i : i + len(events)]
+        if [r.event for r in found] == list(events) and all(r.worker == worker for r in found):
+            return list(found)
+    return None
+
+
+def since(events: Sequence[Event], expected: int | None, last: int) -> int:
+    """Position after which events of an unanswered call can be: a decision's basis, or the attempt that speaks."""
+    if expected is not None:
+        return expected
+    tokens = [e.token for e in events if isinstance(e, FACTS)]
+    return min(tokens) if tokens else max(0, last - 1000)
+
+
+def misplaced(seq: int, last: int) -> ConflictError:
+    """The error for a copy that does not begin where the log ends."""
+    return ConflictError(
+        f"A copy must go on where the log ends, at {last + 1}; got {seq}. Copy into an empty study."
+    )
 
 
 def late(event: Reported | Paused | Saved | Interrupted | Ended, reason: str) -> Event:

@@ -12,9 +12,11 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from tunewright.errors import StoreUnavailable
+from tunewright.errors import SchemaError, StoreUnavailable
 from tunewright.store.locks import FileLocks
 from tunewright.store.schema import Durability, connect, explain, full, pause, prepare, settle, transient
+
+_DICE = random.SystemRandom()  # pauses must not advance the generator that trainings draw from
 
 T = TypeVar("T")
 _links: weakref.WeakSet[Link] = weakref.WeakSet()
@@ -99,6 +101,7 @@ class Link:
 
     def _flush(self) -> None:
         """Brings what was committed to the disk; the next writer goes on meanwhile, and one flush serves several."""
+        failure: OSError | None = None
         with self._flush_lock:
             try:
                 if self._wal is None:
@@ -108,10 +111,31 @@ class Link:
                 # The file was closed meanwhile, which moved everything into the main file and flushed that.
                 return
             except OSError as error:
-                raise StoreUnavailable(
-                    f"The store needs a working disk; flushing {self._path} gave '{error}'. "
-                    "Check the disk, then try again."
-                ) from error
+                failure = error
+        if failure is not None and not self._written_anew():
+            raise StoreUnavailable(
+                f"The store needs a working disk; flushing {self._path} gave '{failure}'. "
+                "Check the disk, then try again."
+            ) from failure
+
+    def _written_anew(self) -> bool:
+        """Whether all that was committed could be written and flushed elsewhere, into the main file.
+
+        The system forgets what it could not flush, so flushing the same file once more would prove nothing.
+        """
+        if not self._write_lock.acquire(timeout=self._deadline):
+            return False
+        try:
+            with self.turnstile.turn(time.monotonic() + self._deadline) as granted:
+                if not granted:
+                    return False
+                connection = self._connections.get("write") or self._open("write")
+                busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                return not busy
+        except sqlite3.Error:
+            return False
+        finally:
+            self._write_lock.release()
 
     def close(self) -> None:
         """Closes the file; a later call opens it again."""
@@ -194,7 +218,12 @@ class Link:
             except sqlite3.Error as error:
                 if not transient(error) or time.monotonic() > end:
                     raise explain(error, self._path) from error
-            pause(attempt, random.random())
+            except UnicodeDecodeError as error:
+                raise SchemaError(
+                    f"A store must be an undamaged SQLite file; {self._path} holds text that is none ({error}). "
+                    "Restore it from a copy, or run: tunewright doctor --salvage NEW.db"
+                ) from error
+            pause(attempt, _DICE.random())
             attempt += 1
 
     def _too_slow(self) -> StoreUnavailable:

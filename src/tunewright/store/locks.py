@@ -17,6 +17,8 @@ import time
 from collections.abc import Iterator
 from functools import lru_cache
 
+_DICE = random.SystemRandom()  # pauses must not advance the generator that trainings draw from
+
 try:
     import fcntl
 except ImportError:  # pragma: no cover - there is no such module on Windows
@@ -122,7 +124,7 @@ class FileLocks:
             except (BlockingIOError, PermissionError):
                 if time.monotonic() > deadline:
                     return False
-                time.sleep(nap * (0.5 + random.random()))
+                time.sleep(nap * (0.5 + _DICE.random()))
             except OSError:
                 # No locks on this file system; SQLite's own will have to do.
                 self._broken = True

@@ -22,12 +22,16 @@ from tunewright.store.base import (
     LIVE,
     OPENERS,
     OVER,
+    OVERDUE,
     Choose,
     Head,
     Lease,
     StudyInfo,
+    already,
     fence,
     late,
+    misplaced,
+    since,
 )
 
 
@@ -78,11 +82,14 @@ class MemoryStore:
         self._clock = clock
         self._made = 0
         self._lock = threading.RLock()
+        self._news = threading.Condition(self._lock)
         self._logs: dict[int, _Log] = {}
         self._folder: str | None = None
         self._cleanup: Callable[[], object] = lambda: None
 
-    def create(self, name: str, spec: dict[str, Any], *, exist_ok: bool = False) -> StudyInfo:
+    def create(
+        self, name: str, spec: dict[str, Any], *, exist_ok: bool = False, created: float | None = None
+    ) -> StudyInfo:
         """Makes a study, or with ``exist_ok`` returns the one that is there."""
         with self._lock:
             found = self.find(name)
@@ -93,7 +100,7 @@ class MemoryStore:
                     f"A new study needs a new name; '{name}' is there already. Resume it or rename."
                 )
             self._made += 1
-            info = StudyInfo(self._made, name, spec, time.time())
+            info = StudyInfo(self._made, name, spec, time.time() if created is None else created)
             self._logs[info.id] = _Log(info)
             return info
 
@@ -124,10 +131,16 @@ class MemoryStore:
         worker: str,
         expected: int | None = None,
         lease: float = 30.0,
+        again: bool = False,
     ) -> list[Record]:
         """Appends events, all or none; see ``Store.append``."""
         with self._lock:
             log = self._log(study)
+            if again:
+                tail = log.records(since(events, expected, len(log.events)))
+                found = already(events, tail, worker, first=expected is not None)
+                if found is not None:
+                    return found
             if expected is not None and expected != len(log.events):
                 raise ConflictError(
                     f"A decision must rest on the newest log; it ended at {len(log.events)}, not {expected}. Decide again."
@@ -166,6 +179,11 @@ class MemoryStore:
                 self._advance(touched, event, head)
             fresh.append(event)
         self._keep(log, fresh, now, worker)
+        self._settle(log, touched)
+        self._news.notify_all()
+        return [Record(seq + i + 1, now, worker, e) for i, e in enumerate(fresh)]
+
+    def _settle(self, log: _Log, touched: dict[int, Head]) -> None:
         for trial, head in touched.items():
             kept = head if head.end is None else head.end
             if trial == len(log.heads):
@@ -176,7 +194,6 @@ class MemoryStore:
                 log.live.add(trial)
             else:
                 log.live.discard(trial)
-        return [Record(seq + i + 1, now, worker, e) for i, e in enumerate(fresh)]
 
     def _advance(self, touched: dict[int, Head], event: Event, head: Head) -> None:
         if isinstance(event, Ended):
@@ -189,6 +206,30 @@ class MemoryStore:
             log.events.append(event)
             log.at.append(now)
             log.workers.append(worker)
+
+    def graft(self, study: int, records: Sequence[Record]) -> None:
+        """Appends records of another store as they are; see ``Store.graft``."""
+        with self._lock:
+            log = self._log(study)
+            if records and records[0].seq != len(log.events) + 1:
+                raise misplaced(records[0].seq, len(log.events))
+            for record in records:
+                event = record.event
+                touched: dict[int, Head] = {}
+                if isinstance(event, OPENERS):
+                    touched[event.trial] = Head(record.seq, LIVE, record.worker, OVERDUE)
+                elif isinstance(event, FACTS):
+                    head = log.head(event.trial)
+                    if head is not None:
+                        self._advance(touched, event, head)
+                self._keep(log, [event], record.at, record.worker)
+                self._settle(log, touched)
+
+    def wait(self, study: int, after: int, timeout: float) -> int:
+        """Waits for the log to get longer than ``after``; see ``Store.wait``."""
+        with self._news:
+            self._news.wait_for(lambda: len(self._log(study).events) > after, timeout)
+            return len(self._log(study).events)
 
     def renew(
         self, study: int, held: Sequence[tuple[int, int]], *, lease: float = 30.0

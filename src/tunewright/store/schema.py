@@ -8,6 +8,7 @@ import re
 import sqlite3
 import sys
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
@@ -48,8 +49,14 @@ def _create(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
+def _sum(connection: sqlite3.Connection) -> None:
+    """SQLite does not notice a changed bit inside a value; rows written before have no sum and are not checked."""
+    for table in ("study", "event", "snapshot"):
+        connection.execute(f"ALTER TABLE {table} ADD COLUMN crc INTEGER")
+
+
 # Step i takes a file from version i to version i + 1. A published step is never edited; a change is a new step.
-STEPS: tuple[Step, ...] = (_create,)
+STEPS: tuple[Step, ...] = (_create, _sum)
 
 _REMOTE = re.compile(
     r"nfs\d?|cifs|smb\w*|ncpfs|afs|9p|fuse\..*|fuse|lustre|ceph|glusterfs|beegfs|gpfs|pvfs2|davfs"
@@ -174,11 +181,16 @@ def check_place(path: str, *, force: bool) -> None:
             f"A store's folder must exist; {folder} does not. Create it or correct the path."
         )
     kind = "" if force else filesystem(str(folder))
-    if _REMOTE.fullmatch(kind):
+    if remote(kind):
         raise StoreUnavailable(
             f"An SQLite store must be on a local disk, because network file systems do not lock reliably; {folder} is "
             f"on {kind}. Move it, or add ?force=1 if only one process at a time uses it."
         )
+
+
+def remote(kind: str) -> bool:
+    """Whether file systems of a kind are shared over a network."""
+    return _REMOTE.fullmatch(kind) is not None
 
 
 def filesystem(folder: str) -> str:
@@ -195,6 +207,11 @@ def filesystem(folder: str) -> str:
         if inside and len(mount) >= best:
             best, kind = len(mount), right.split()[0]
     return kind
+
+
+def sound(data: bytes, crc: int | None, key: int = 0) -> bool:
+    """Whether data is what was written under that key; rows from before format 2 have no sum."""
+    return crc is None or zlib.crc32(data, key) == crc
 
 
 def transient(error: sqlite3.Error) -> bool:
@@ -218,7 +235,7 @@ def explain(error: sqlite3.Error, path: str) -> StoreError:
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return SchemaError(
             f"A store must be an undamaged SQLite file; {path} is not one ({error}). "
-            "Restore it from a copy, or choose another file name."
+            "Restore it from a copy, or save what is left with: tunewright doctor --salvage NEW.db"
         )
     told = {
         sqlite3.SQLITE_FULL: (
@@ -239,7 +256,9 @@ def explain(error: sqlite3.Error, path: str) -> StoreError:
         sqlite3.SQLITE_IOERR: ("a working disk", "Check free space, quotas and the disk, then try again."),
     }
     need, remedy = told.get(code, ("a working file", "Check the file and try again."))
-    return StoreUnavailable(f"The store needs {need}; {path} gave '{error}'. {remedy}")
+    return StoreUnavailable(
+        f"The store needs {need}; {path} gave '{error}'. {remedy}", passing=full(error) or transient(error)
+    )
 
 
 def _primary(error: sqlite3.Error) -> int:

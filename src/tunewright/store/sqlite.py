@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any, cast
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
+from zlib import crc32
 
 import msgspec
 
@@ -25,11 +24,9 @@ from tunewright.core.events import (
     Ended,
     Event,
     Interrupted,
-    Noted,
     Paused,
     Record,
     decode_event,
-    encode_event,
 )
 from tunewright.errors import (
     ConfigError,
@@ -40,6 +37,7 @@ from tunewright.errors import (
     StudyExists,
     StudyMissing,
 )
+from tunewright.store import blobs as files
 from tunewright.store import clock as clocks
 from tunewright.store.base import (
     FACTS,
@@ -48,26 +46,34 @@ from tunewright.store.base import (
     LIVE,
     OPENERS,
     OVER,
+    OVERDUE,
     Choose,
     Head,
     Lease,
     StudyInfo,
+    already,
     fence,
     late,
+    misplaced,
+    since,
 )
+from tunewright.store.depots import inside, local
 from tunewright.store.link import Link
-from tunewright.store.schema import Durability, check_place
+from tunewright.store.records import as_json, encode, tolerant
+from tunewright.store.schema import Durability, check_place, sound
 
 _SWEEP = 0.5
-_INSERT = "INSERT INTO event VALUES(?, ?, ?, ?, ?)"
+_LOOK = 0.02
+_INSERT = "INSERT INTO event VALUES(?, ?, ?, ?, ?, ?)"
 _LAST = "SELECT (SELECT max(seq) FROM event WHERE study = s.id) FROM study s WHERE id = ?"
-_READ = "SELECT seq, at, worker, data FROM event WHERE study = ? AND seq > ? ORDER BY seq LIMIT ?"
+_READ = "SELECT seq, at, worker, data, crc FROM event WHERE study = ? AND seq > ? ORDER BY seq LIMIT ?"
 _HEAD = "SELECT token, state, worker, ended FROM head WHERE study = ? AND trial = ?"
 _PUT_HEAD = "INSERT OR REPLACE INTO head VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _END_HEAD = "UPDATE head SET state = ?, expires = ?, wall = ?, ended = ? WHERE study = ? AND trial = ?"
+# By itself SQLite would look through the heads of all trials, over or not.
 _RUNNING = (
-    "SELECT h.trial, h.token, w.name, p.name, h.expires, h.wall FROM head h JOIN name w ON w.id = h.worker "
-    "JOIN name p ON p.id = h.place WHERE h.study = ? AND h.state = 0 ORDER BY h.trial"
+    "SELECT h.trial, h.token, w.name, p.name, h.expires, h.wall FROM head h INDEXED BY running "
+    "JOIN name w ON w.id = h.worker JOIN name p ON p.id = h.place WHERE h.study = ? AND h.state = 0 ORDER BY h.trial"
 )
 _events = msgspec.json.Decoder(list[Event])
 
@@ -80,6 +86,7 @@ class SqliteStore:
         durability: ``"process"`` survives ``kill -9``, ``"full"`` also a power cut.
         force: Whether a network file system is accepted.
         deadline: Longest wait for anything, in seconds.
+        blobs: Folder or address of the checkpoints, see ``store.depots``; None for a folder beside the file.
         clock: Seconds on a clock that all processes of this host share; replaced in tests.
 
     Raises:
@@ -94,6 +101,7 @@ class SqliteStore:
         durability: Durability = "process",
         force: bool = False,
         deadline: float = 30.0,
+        blobs: str | None = None,
         clock: Callable[[], float] = clocks.now,
     ) -> None:
         if durability not in ("process", "full"):
@@ -101,7 +109,12 @@ class SqliteStore:
                 f"Durability must be 'process' or 'full'; got {durability!r}. Choose one of them."
             )
         self.path = os.path.realpath(path)
-        self.url = f"sqlite:///{quote(self.path)}" + ("?durability=full" if durability == "full" else "")
+        elsewhere = blobs if blobs is None or "://" in blobs else os.path.realpath(blobs)
+        options = {
+            k: v for k, v in (("durability", durability), ("blobs", elsewhere)) if v not in ("process", None)
+        }
+        self.url = f"sqlite:///{quote(self.path)}" + (f"?{urlencode(options)}" if options else "")
+        self._blobs = elsewhere or self.path + "-blobs"
         self.durable = True
         self.flushes = durability == "full"
         self._deadline = deadline
@@ -116,17 +129,20 @@ class SqliteStore:
 
     # ------------------------------------------------------------------ studies
 
-    def create(self, name: str, spec: dict[str, Any], *, exist_ok: bool = False) -> StudyInfo:
+    def create(
+        self, name: str, spec: dict[str, Any], *, exist_ok: bool = False, created: float | None = None
+    ) -> StudyInfo:
         """Makes a study, or with ``exist_ok`` returns the one that is there."""
-        text = _json(spec, "A study's settings").decode()
+        text = as_json(spec, "A study's settings").decode()
         with self._writing() as connection:
             found = _study(connection, name)
             if found is None:
-                created = time.time()
+                at = time.time() if created is None else created
                 cursor = connection.execute(
-                    "INSERT INTO study(name, spec, created) VALUES(?, ?, ?)", (name, text, created)
+                    "INSERT INTO study(name, spec, created, crc) VALUES(?, ?, ?, ?)",
+                    (name, text, at, crc32(text.encode())),
                 )
-                return StudyInfo(int(cursor.lastrowid or 0), name, spec, created)
+                return StudyInfo(int(cursor.lastrowid or 0), name, spec, at)
         if exist_ok:
             return found
         raise StudyExists(f"A new study needs a new name; '{name}' is there already. Resume it or rename.")
@@ -138,7 +154,7 @@ class SqliteStore:
     def studies(self) -> list[StudyInfo]:
         """All studies, oldest first."""
         rows = self._link.reading(
-            lambda c: c.execute("SELECT id, name, spec, created FROM study ORDER BY id").fetchall()
+            lambda c: c.execute("SELECT id, name, spec, created, crc FROM study ORDER BY id").fetchall()
         )
         return [_info(row) for row in rows]
 
@@ -149,7 +165,10 @@ class SqliteStore:
             for table in ("event", "head", "snapshot"):
                 connection.execute(f"DELETE FROM {table} WHERE study = ?", (study,))  # noqa: S608 - names from above
             connection.execute("DELETE FROM study WHERE id = ?", (study,))
-        shutil.rmtree(self._blob_folder(study), ignore_errors=True)
+        place = inside(self._blobs, study)
+        # Where the place cannot be reached, its files stay; the study is gone all the same.
+        with contextlib.suppress(StoreUnavailable):
+            files.clear(place)
 
     # ------------------------------------------------------------------ the log
 
@@ -169,11 +188,17 @@ class SqliteStore:
         worker: str,
         expected: int | None = None,
         lease: float = 30.0,
+        again: bool = False,
     ) -> list[Record]:
         """Appends events, all or none; see ``Store.append``."""
-        encoded = [_encode(event) for event in events]
+        encoded = [encode(event) for event in events]
         with self._writing() as connection:
             last = _last(connection, study)
+            if again:
+                tail = self._records(connection, study, since(events, expected, last))
+                found = already(events, tail, worker, first=expected is not None)
+                if found is not None:
+                    return found
             if expected is not None and expected != last:
                 raise ConflictError(
                     f"A decision must rest on the newest log; it ended at {last}, not {expected}. Decide again."
@@ -197,11 +222,39 @@ class SqliteStore:
             events = choose(tail, self._sweep(connection, study))
             if not events:
                 return []
-            encoded = [_encode(event) for event in events]
+            encoded = [encode(event) for event in events]
             records, refusal = self._write(connection, study, last, events, encoded, worker, lease)
         if refusal is not None:
             raise refusal
         return records
+
+    def graft(self, study: int, records: Sequence[Record]) -> None:
+        """Appends records of another store as they are; see ``Store.graft``."""
+        encoded = [encode(record.event) for record in records]
+        with self._writing() as connection:
+            last = _last(connection, study)
+            if records and records[0].seq != last + 1:
+                raise misplaced(records[0].seq, last)
+            heads: dict[int, tuple[Head, int]] = {}
+            for record in records:
+                event = record.event
+                if isinstance(event, OPENERS):
+                    heads[event.trial] = (Head(record.seq, LIVE, record.worker, OVERDUE), 0)
+                elif isinstance(event, FACTS):
+                    held = heads.get(event.trial)
+                    head = held[0] if held is not None else self._head(connection, study, event.trial)
+                    if head is not None:
+                        _advance(heads, event, head, record.seq)
+            self._insert(connection, study, list(records), encoded)
+            for trial, (head, ended) in heads.items():
+                self._put(connection, study, trial, head, ended, OVERDUE)
+
+    def wait(self, study: int, after: int, timeout: float) -> int:
+        """Waits for the log to get longer than ``after``; see ``Store.wait``."""
+        end = time.monotonic() + timeout
+        while (last := self.last(study)) <= after and (left := end - time.monotonic()) > 0:
+            time.sleep(min(_LOOK, left))
+        return last
 
     def _write(
         self,
@@ -230,13 +283,10 @@ class SqliteStore:
                         continue
                 except LeaseLost as refusal:
                     note = late(event, str(refusal))
-                    self._insert(connection, study, [Record(last + 1, at, worker, note)], [_encode(note)])
+                    self._insert(connection, study, [Record(last + 1, at, worker, note)], [encode(note)])
                     return [], refusal
                 assert head is not None
-                if isinstance(event, Ended):
-                    heads[event.trial] = (Head(head.token, OVER, head.worker, FOREVER, event), seq)
-                elif isinstance(event, Paused | Interrupted):
-                    heads[event.trial] = (Head(head.token, IDLE, head.worker, FOREVER), 0)
+                _advance(heads, event, head, seq)
             fresh.append(Record(seq, at, worker, event))
             kept.append(data)
         self._insert(connection, study, fresh, kept)
@@ -249,7 +299,7 @@ class SqliteStore:
     ) -> None:
         for record, data in zip(records, encoded, strict=True):
             worker = self._id(connection, record.worker)
-            connection.execute(_INSERT, (study, record.seq, record.at, worker, data))
+            connection.execute(_INSERT, (study, record.seq, record.at, worker, data, crc32(data, record.seq)))
 
     def _put(
         self, connection: sqlite3.Connection, study: int, trial: int, head: Head, ended: int, wall: float
@@ -273,10 +323,12 @@ class SqliteStore:
             return None
         end = None
         if row[3]:
-            (data,) = connection.execute(
-                "SELECT data FROM event WHERE study = ? AND seq = ?", (study, row[3])
+            found = connection.execute(
+                "SELECT data, crc FROM event WHERE study = ? AND seq = ?", (study, row[3])
             ).fetchone()
-            end = cast(Ended, decode_event(data))
+            if found is None or not sound(found[0], found[1], row[3]):
+                raise self._damaged(study, row[3], f"it is the end of trial {trial}")
+            end = cast(Ended, decode_event(found[0]))
         return Head(row[0], row[1], self._name(connection, row[2]), 0.0, end)
 
     def _records(
@@ -286,6 +338,12 @@ class SqliteStore:
         if not rows:
             _last(connection, study)
             return []
+        if rows[-1][0] - after != len(rows):
+            gap = next(i for i, row in enumerate(rows, after + 1) if row[0] != i)
+            raise self._damaged(study, gap, "it is gone")
+        for row in rows:
+            if row[4] != crc32(row[3], row[0]) and row[4] is not None:
+                raise self._damaged(study, row[0], "its checksum differs")
         try:
             events = _events.decode(b"[" + b",".join([row[3] for row in rows]) + b"]")
         except msgspec.DecodeError:
@@ -297,18 +355,16 @@ class SqliteStore:
         ]
 
     def _one(self, study: int, seq: int, data: bytes) -> Event:
-        """Decodes one event; a kind that a newer version has added is passed over, damage is not."""
         try:
-            return decode_event(data)
+            return tolerant(data)
         except msgspec.DecodeError as error:
-            with contextlib.suppress(msgspec.DecodeError):
-                found = msgspec.json.decode(data)
-                if isinstance(found, dict) and found.get("kind") not in _KINDS and "kind" in found:
-                    return Noted("unknown", found)
-            raise SchemaError(
-                f"Every event of a log must be readable; number {seq} of study {study} in {self.path} is damaged "
-                f"({error}). Restore the file from a copy."
-            ) from error
+            raise self._damaged(study, seq, error) from error
+
+    def _damaged(self, study: int, seq: int, what: object) -> SchemaError:
+        return SchemaError(
+            f"Every event of a log must be readable; number {seq} of study {study} in {self.path} is damaged "
+            f"({what}). Restore the file from a copy, or run: tunewright doctor --repair"
+        )
 
     # ------------------------------------------------------------------ leases
 
@@ -375,21 +431,24 @@ class SqliteStore:
         with self._writing() as connection:
             _last(connection, study)
             connection.execute(
-                "INSERT INTO snapshot VALUES(?, ?, ?) ON CONFLICT(study) DO UPDATE "
-                "SET seq = excluded.seq, data = excluded.data WHERE excluded.seq >= snapshot.seq",
-                (study, seq, data),
+                "INSERT INTO snapshot VALUES(?, ?, ?, ?) ON CONFLICT(study) DO UPDATE SET seq = excluded.seq, "
+                "data = excluded.data, crc = excluded.crc WHERE excluded.seq >= snapshot.seq",
+                (study, seq, data, crc32(data, seq)),
             )
 
     def load_snapshot(self, study: int) -> tuple[int, bytes] | None:
-        """The newest cache and its position, or None."""
+        """The newest cache and its position, or None; one that was damaged counts as none."""
         row = self._link.reading(
-            lambda c: c.execute("SELECT seq, data FROM snapshot WHERE study = ?", (study,)).fetchone()
+            lambda c: c.execute("SELECT seq, data, crc FROM snapshot WHERE study = ?", (study,)).fetchone()
         )
-        return None if row is None else (row[0], row[1])
+        return None if row is None or not sound(row[1], row[2], row[0]) else (row[0], row[1])
 
     def blobs(self, study: int) -> str:
-        """Folder that holds the study's checkpoint files; created when missing."""
-        folder = self._blob_folder(study)
+        """Folder that holds the study's checkpoint files, created when missing; or their address."""
+        folder = local(inside(self._blobs, study))
+        if folder is None:
+            self.last(study)
+            return inside(self._blobs, study)
         if not folder.is_dir():
             self.last(study)
             try:
@@ -399,9 +458,6 @@ class SqliteStore:
                     f"Checkpoints need a folder beside the store; {folder} gave '{error}'. Check permissions and space."
                 ) from error
         return str(folder)
-
-    def _blob_folder(self, study: int) -> Path:
-        return Path(self.path + "-blobs") / str(study)
 
     # ------------------------------------------------------------------ the file
 
@@ -446,7 +502,12 @@ class SqliteStore:
         return name
 
 
-_KINDS = {kind.__struct_config__.tag for kind in Event.__args__}
+def _advance(heads: dict[int, tuple[Head, int]], event: Event, head: Head, seq: int) -> None:
+    """What a fact makes of the attempt that it speaks for."""
+    if isinstance(event, Ended):
+        heads[event.trial] = (Head(head.token, OVER, head.worker, FOREVER, event), seq)
+    elif isinstance(event, Paused | Interrupted):
+        heads[event.trial] = (Head(head.token, IDLE, head.worker, FOREVER), 0)
 
 
 def _last(connection: sqlite3.Connection, study: int) -> int:
@@ -457,31 +518,16 @@ def _last(connection: sqlite3.Connection, study: int) -> int:
 
 
 def _study(connection: sqlite3.Connection, name: str) -> StudyInfo | None:
-    row = connection.execute("SELECT id, name, spec, created FROM study WHERE name = ?", (name,)).fetchone()
+    row = connection.execute(
+        "SELECT id, name, spec, created, crc FROM study WHERE name = ?", (name,)
+    ).fetchone()
     return None if row is None else _info(row)
 
 
-def _info(row: tuple[int, str, str, float]) -> StudyInfo:
+def _info(row: tuple[int, str, str, float, int | None]) -> StudyInfo:
+    if not sound(row[2].encode(), row[4]):
+        raise SchemaError(
+            f"A study's settings must be what was written; those of '{row[1]}' were changed by something else. "
+            "Restore the file from a copy."
+        )
     return StudyInfo(row[0], row[1], msgspec.json.decode(row[2]), row[3])
-
-
-def _json(value: Any, what: str) -> bytes:
-    try:
-        return msgspec.json.encode(value)
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise ConfigError(
-            f"{what} must be plain JSON data; got {error}. Use numbers, text, lists and dicts."
-        ) from error
-
-
-def _encode(event: Event) -> bytes:
-    """The JSON form, read back once: an event that cannot be read would hide the whole log."""
-    data = _json(event, "An event")
-    try:
-        decode_event(data)
-    except msgspec.DecodeError as error:
-        raise ConfigError(
-            f"An event must be readable from its JSON form; {encode_event(event)[:200]!r} gave '{error}'. "
-            "Report values that are not finite under 'bad'."
-        ) from error
-    return data

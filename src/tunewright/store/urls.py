@@ -1,4 +1,4 @@
-"""From what a user writes to a store: ``memory``, a path, a URL, or nothing at all."""
+"""From what a user writes to a store: ``memory``, a path, an address, or nothing at all."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote
 
 from tunewright.errors import ConfigError, StoreUnavailable
+from tunewright.store.redact import redacted
 
 if TYPE_CHECKING:
     from tunewright.store.base import Store
 
 VARIABLE = "TUNEWRIGHT_STORE"
+SERVER = "TUNEWRIGHT_SERVER"
 FOLDER, FILE = ".tunewright", "studies.db"
 _YES = {"1", "true", "yes", "on"}
 
@@ -23,8 +25,9 @@ def open_store(spec: str | os.PathLike[str] | Store | None = None) -> Store:
     Args:
         spec: ``"memory"``; ``"sqlite:///relative.db"`` or ``"sqlite:////absolute.db"``, with ``?durability=full`` to
             survive power cuts, ``?deadline=10`` for another longest wait in seconds, ``?force=1`` to accept a network
-            disk; a plain path; a store, which is returned as it is. None takes the environment variable
-            ``TUNEWRIGHT_STORE``, else ``.tunewright/studies.db`` in this folder or the nearest one above that has it,
+            disk, ``?blobs=s3://bucket/place`` for another place of the checkpoints; ``"postgresql://user@host/database"``, see ``store.postgres``; ``"http://host:port"`` of
+            ``tunewright serve``, see ``store.http``; a plain path; a store, which is returned as it is. None takes the environment variable
+            ``TUNEWRIGHT_STORE``, or ``TUNEWRIGHT_SERVER``, else ``.tunewright/studies.db`` in this folder or the nearest one above that has it,
             else makes it here.
 
     Raises:
@@ -33,7 +36,7 @@ def open_store(spec: str | os.PathLike[str] | Store | None = None) -> Store:
         SchemaError: If it holds something else.
     """
     if spec is None:
-        spec = os.environ.get(VARIABLE) or default_path()
+        spec = named() or default_path()
     if isinstance(spec, os.PathLike):
         return _sqlite(os.fspath(spec), {})
     if not isinstance(spec, str):
@@ -49,12 +52,26 @@ def open_store(spec: str | os.PathLike[str] | Store | None = None) -> Store:
                 "A store needs a path or a URL; got an empty text. Try 'memory' or 'studies.db'."
             )
         return _sqlite(spec, {})
+    if scheme in ("postgresql", "postgres"):
+        from tunewright.store.postgres import PostgresStore
+
+        return PostgresStore(spec)
+    if scheme in ("http", "https"):
+        from tunewright.store.http import HttpStore
+
+        return HttpStore(spec)
     if scheme != "sqlite" or not rest.startswith("/") or rest in ("/", ""):
         raise ConfigError(
-            f"A store must be 'memory', a path, or 'sqlite:///path'; got {_redacted(spec)!r}. Correct the address."
+            f"A store must be 'memory', a path, 'sqlite:///path', 'postgresql://host/database' or 'http://host:port'; "
+            f"got {redacted(spec)!r}. Correct the address."
         )
     path, _, query = rest[1:].partition("?")
     return _sqlite(unquote(path), dict(parse_qsl(query, keep_blank_values=True)))
+
+
+def named() -> str | None:
+    """The store that the environment names: ``TUNEWRIGHT_STORE``, else the address in ``TUNEWRIGHT_SERVER``."""
+    return os.environ.get(VARIABLE) or os.environ.get(SERVER) or None
 
 
 def default_path() -> Path:
@@ -92,9 +109,11 @@ def _sqlite(path: str, options: dict[str, str]) -> Store:
             known[key] = value.lower() in _YES
         elif key == "deadline":
             known[key] = _seconds(value)
+        elif key == "blobs" and value:
+            known[key] = value
         else:
             raise ConfigError(
-                f"A store's address knows durability, deadline and force; got {key!r}. Remove it or correct it."
+                f"A store's address knows durability, deadline, force and blobs; got {key!r}. Remove it or correct it."
             )
     return SqliteStore(path, **known)
 
@@ -107,10 +126,3 @@ def _seconds(text: str) -> float:
     if not 0 < seconds < 1e6:
         raise ConfigError(f"A deadline must be a number of seconds above 0; got {text!r}. Try deadline=30.")
     return seconds
-
-
-def _redacted(url: str) -> str:
-    """An address without what may be a password."""
-    scheme, _, rest = url.partition("://")
-    account, at, host = rest.rpartition("@")
-    return f"{scheme}://***@{host}" if at and account else url[:200]

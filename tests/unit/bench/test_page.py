@@ -3,7 +3,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tunewright.analysis.drawing import Dots, Line, svg
+from tunewright.analysis.drawing import svg
+from tunewright.analysis.marks import Dots, Line
 from tunewright.bench.page import curves, page, ranks
 
 EMPTY = {"meta", "br", "hr", "img", "input", "link"}

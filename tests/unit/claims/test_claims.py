@@ -42,6 +42,7 @@ def test_every_claim_says_what_it_checks_and_has_a_result(name: str) -> None:
 
 def test_the_page_is_up_to_date() -> None:
     assert page.PAGE.read_text(encoding="utf-8") == page.render(), "run python -m claims page"
+    assert page.SHIPPED.read_text(encoding="utf-8") == page.shipped(), "run python -m claims page"
 
 
 def test_the_table_lists_every_claim(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import tunewright as tw
-from tunewright.cli.checking import _replayed
+from tunewright.cli.health import decisions
 
 
 def test_decisions_by_rule_are_counted_apart() -> None:
     study = tw.Study.open("s", {"x": tw.Float(0, 1)}, method="random", storage="memory")
     study.run(lambda x: x, trials=2, progress="none")
-    assert _replayed(study)["text"] == "2 taken again, the same"
+    assert decisions(study).text == "2 taken again, the same"
     study.enqueue({"x": 0.5})
     study.run(lambda x: x, trials=3, progress="none")
-    assert _replayed(study)["text"] == "2 taken again, the same; 1 follow by rule"
+    assert decisions(study).text == "2 taken again, the same; 1 follow by rule"

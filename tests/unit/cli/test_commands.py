@@ -38,9 +38,14 @@ def test_every_command_loads_and_has_help(name: str, capsys: pytest.CaptureFixtu
     assert command is not None
     assert command.name == name
     assert run(name, "--help") == 0
-    out = capsys.readouterr().out
-    assert "--debug" in out
-    assert "--json" in out
+    helps = [capsys.readouterr().out]
+    if isinstance(command, click.Group):
+        inner = command.list_commands(CONTEXT)
+        assert inner
+        assert all(run(name, word, "--help") == 0 for word in inner)
+        helps = capsys.readouterr().out.split("Usage:")[1:]
+        assert len(helps) == len(inner)
+    assert all("--debug" in text and "--json" in text for text in helps)
 
 
 def test_help_names_every_command_and_exit_code(capsys: pytest.CaptureFixture[str]) -> None:

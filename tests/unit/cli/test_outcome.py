@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -44,7 +45,7 @@ def test_how_to_use_the_best() -> None:
 
 def test_the_next_step() -> None:
     near = studied(lambda x: x, [0.001])
-    assert outcome.advice(near, near.best, "").startswith("x=0.001 is best near its lower bound 0")
+    assert outcome.advice(near, near.best, "") == "tunewright show 'my study'", "0 is where a share ends"
     inside = studied(lambda x: abs(x - 0.4), [0.4])
     assert outcome.advice(inside, inside.best, "") == "tunewright show 'my study'"
     many = studied(lambda x: abs(x - 0.4), [0.4] * 10)
@@ -53,6 +54,42 @@ def test_the_next_step() -> None:
         == "tunewright importance 'my study' --storage a.db"
     )
     assert "--status failed" in outcome.advice(many, None, "")
+
+
+def searched(domain: tw.Float | tw.Int, best: float) -> tw.Study:
+    """A study of two parameters whose best has ``a=best``, near an end; ``b`` does not matter."""
+    space = tw.Space(a=domain, b=tw.Float(0.0, 1.0))
+    study = tw.Study.open("s", space, method="random", storage="memory")
+    study.enqueue({"a": best})
+    for _ in range(120):
+        trial = study.ask()
+        assert trial is not None
+        low, high = domain.coder()[0](best), domain.coder()[0](trial.params["a"])
+        study.tell(trial, abs(low - high))
+    return study
+
+
+@pytest.mark.parametrize(
+    ("domain", "best", "words"),
+    [
+        (tw.Float(1e-5, 0.1, log=True), 0.1, "a is best near its upper bound 0.1, so widen it: tunewright resume s --set a.high=0.5"),
+        (tw.Float(1e-5, 0.1, log=True), 1e-5, "lower bound 1e-05, so widen it: tunewright resume s --set a.low=2e-06"),
+        (tw.Float(2.0, 6.0), 6.0, "--set a.high=8"),
+        (tw.Float(1.0, 6.0), 1.0, "--set a.low=0"),
+        (tw.Int(16, 512, log=True), 512, "--set a.high=2560"),
+        (tw.Int(10, 300), 10, "--set a.low=0"),
+    ],
+)  # fmt: skip
+def test_a_range_that_may_be_too_narrow(domain: Any, best: float, words: str) -> None:
+    study = searched(domain, best)
+    assert "run the same command again" in outcome.advice(study, study.best, ""), (
+        "from Python there is no command"
+    )
+    study.session.note(RUN_NOTE, {"argv": ["t", "{a}", "{b}"], "function": "", "limits": {}})
+    said = outcome.advice(study, study.best, " --storage x.db")
+    assert words in said
+    assert said.endswith(" --trials +20 --storage x.db")
+    assert re.match(r"b \(\d.\d%\) hardly matters; a is best", said)
 
 
 def test_conclusion(capsys: pytest.CaptureFixture[str]) -> None:

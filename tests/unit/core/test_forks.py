@@ -26,6 +26,7 @@ from tunewright.core.problem import Fidelity, Objective, Problem
 from tunewright.core.snapshot import dump, load
 from tunewright.core.space import Space
 from tunewright.core.trial import Ledger
+from tunewright.core.unread import Unread
 from tunewright.errors import ConfigError
 
 PROBLEM = Problem(Space(x=Float(0, 1)), (Objective("loss"),), Fidelity(9))
@@ -203,6 +204,8 @@ def test_a_snapshot_keeps_all_of_it(events: list[Any]) -> None:
     ledger = fold(*events)
     again = load(PROBLEM, dump(ledger))
     assert again is not None
+    log = [Record(i + 1, 100.0 + i, "w", e) for i, e in enumerate(events)]
+    again.trials.source = Unread(again, lambda after, limit: log[after : after + limit])
     for field in ("held", "begun", "decisions", "cursor", "problem"):
         assert getattr(again, field) == getattr(ledger, field), field
     assert {k: n for k, n in ledger.counts.items() if n} == again.counts

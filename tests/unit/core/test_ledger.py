@@ -31,6 +31,7 @@ from tunewright.core.problem import Fidelity, Limit, Objective, Problem
 from tunewright.core.snapshot import dump, load
 from tunewright.core.space import Space
 from tunewright.core.trial import Ledger
+from tunewright.core.unread import Unread
 from tunewright.errors import ConfigError
 
 SPACE = Space(x=Float(0, 1), c=Choice(["a", "b"]))
@@ -116,7 +117,9 @@ def test_a_snapshot_is_the_ledger_at_any_moment(cut: int) -> None:
     whole = fold(LIFE)
     half = load(PROBLEM, dump(fold(LIFE[:cut])))
     assert half is not None
-    half.fold(Record(i + 1, 100.0 + i, "w", e) for i, e in enumerate(LIFE) if i >= cut)
+    log = [Record(i + 1, 100.0 + i, "w", e) for i, e in enumerate(LIFE)]
+    half.trials.source = Unread(half, lambda after, limit: log[after : after + limit])
+    half.fold(log[cut:])
     assert dump(half) == dump(whole)
     assert half.best is not None
     assert half.best.id == 0
@@ -125,7 +128,7 @@ def test_a_snapshot_is_the_ledger_at_any_moment(cut: int) -> None:
 def test_a_damaged_or_foreign_snapshot_is_ignored() -> None:
     data = dump(fold(LIFE))
     assert load(PROBLEM, data[:-7]) is None
-    assert load(PROBLEM, data.replace(b'"version":5', b'"version":99')) is None
+    assert load(PROBLEM, data.replace(b'"version":7', b'"version":99')) is None
     assert load(Problem(Space(y=Float(0, 1))), data) is None
     assert load(PROBLEM, b"") is None
 

@@ -115,3 +115,35 @@ def test_a_missing_objective_is_everybodys_mistake_at_first_and_the_trials_own_l
 def test_a_program_that_is_not_there_is_said_before_anything_runs() -> None:
     with pytest.raises(ConfigError, match="no-such-program"):
         script(["no-such-program", "{x}"])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[" * 5000,
+        '{"a":' * 5000,
+        '{"a":' * 900 + "1" + "}" * 900,
+        '{"epoch": 1e300, "loss": 1.0}',
+        '{"epoch": 99999999999999999999, "loss": 1.0}',
+        '{"loss": 1.0, "big": 1' + "0" * 400 + "}",
+        '{"loss": 1.0, "bigger": 1' + "0" * 5000 + "}",
+        "step " + "9" * 5000 + " loss=1.0",
+        '{"loss": 1.0, "' + "n" * 300 + '": 2.0, "a\\u001bb": 3.0, "\\ud800": 4.0}',
+        '{"loss": NaN, "x": Infinity}',
+        "\x00\x1b[31mloss=1.0\x1b[0m",
+    ],
+    ids=range(11),
+)
+def test_no_line_of_a_script_can_break_its_trial(line: str) -> None:
+    said = read_line(line)
+    if said is not None:
+        step, values = said
+        assert step is None or abs(step) <= 2**53
+        assert all(isinstance(v, float) for v in values.values())
+    trial, _ = attempt()
+    made = Meter(trial, read_line)
+    made.feed(line.encode("utf-8", "replace") + b"\n")
+    made.feed(b"loss=0.5\n")
+    made.close()
+    assert made.latest["loss"] == 0.5
+    assert all(name.isprintable() and len(name) <= 256 for name in made.latest)

@@ -276,3 +276,29 @@ def test_others_are_bounded_and_spread_over_the_ranks():
 def test_settings_are_checked(bad):
     with pytest.raises(ConfigError, match="Tpe needs"):
         Tpe(**bad)
+
+
+def test_a_long_log_told_at_once_ranks_as_if_told_piece_by_piece():
+    rng = np.random.default_rng(0)
+    problem = Problem(PLANE, limits=(Limit("ms", 5.0),))
+    events = []
+    for i in range(500):
+        config = PLANE.draw(rng)
+        loss, ms = bowl(config), float(rng.uniform(0, 6))
+        events.append(Started(i, config))
+        events += [
+            Reported(i, 1, s, {"loss": loss + 1 / s, "ms": ms}) for s in range(1, int(rng.integers(1, 4)))
+        ]
+        if rng.random() < 0.8:
+            outcome = str(rng.choice(["completed", "failed", "stopped"]))
+            events.append(Ended(i, 1, outcome, {"loss": loss, "ms": ms} if outcome == "completed" else None))
+    method = Tpe()
+    whole = method.tell(method.tell(method.init(problem), events[:60]), events[60:])
+    parts = method.init(problem)
+    for event in events:
+        parts = method.tell(parts, [event])
+    assert len(events) > 60 + tpe._MANY
+    assert whole.order == parts.order
+    assert whole.keys == parts.keys
+    assert list(whole.waiting) == list(parts.waiting)
+    assert method.ask(whole, 2, generator(1, 5)) == method.ask(parts, 2, generator(1, 5))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tunewright.core.events import Ended, Event, Noted, Started
-from tunewright.errors import ConfigError, StoreUnavailable
+from tunewright.errors import ConfigError, SchemaError, StoreUnavailable
 from tunewright.store import clock as clocks
 from tunewright.store.base import Lease
 from tunewright.store.sqlite import SqliteStore
@@ -55,7 +55,10 @@ def test_full_durability_flushes_every_write_once(tmp_path: Path, monkeypatch: p
         store.close()
 
 
-def test_failing_flush_is_not_acknowledged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failing_flush_is_made_good_or_not_acknowledged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system forgets what it could not flush, so everything goes to the main file; unless a reader is in the way."""
     store = SqliteStore(tmp_path / "s.db", durability="full")
     store.create("s", {})
 
@@ -64,9 +67,16 @@ def test_failing_flush_is_not_acknowledged(tmp_path: Path, monkeypatch: pytest.M
 
     with monkeypatch.context() as patch:
         patch.setattr("tunewright.store.link.os.fdatasync", fail)
+        store.append(1, [Noted("a", {})], worker=ME)
+        assert (tmp_path / "s.db-wal").stat().st_size == 0
+        reader = sqlite3.connect(tmp_path / "s.db", isolation_level=None)
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM event").fetchone()
         with pytest.raises(StoreUnavailable, match="flushing"):
-            store.append(1, [Noted("a", {})], worker=ME)
-    store.append(1, [Noted("b", {})], worker=ME)
+            store.append(1, [Noted("b", {})], worker=ME)
+        reader.execute("ROLLBACK")
+        reader.close()
+    store.append(1, [Noted("c", {})], worker=ME)
     store.close()
 
 
@@ -154,4 +164,58 @@ def test_no_query_of_the_hot_path_scans(tmp_path: Path, query: str) -> None:
     connection.close()
     assert not [line for line in plan if line.startswith("SCAN") and "CONSTANT" not in line], plan
     assert not [line for line in plan if "TEMP B-TREE" in line], plan
+    # The primary key alone would go through every trial that there ever was.
+    assert query != "running" or "SEARCH h USING INDEX running (study=?)" in plan
+    store.close()
+
+
+def test_a_changed_bit_is_noticed_wherever_it_is(tmp_path: Path) -> None:
+    """A digit that became another one is still JSON; only the checksum tells."""
+    path = tmp_path / "s.db"
+    store = SqliteStore(path)
+    study = store.create("s", {"seed": 12}).id
+    store.append(study, [Noted("n", {"loss": 0.125}), Noted("n", {"loss": 0.25})], worker="external/a")
+    store.save_snapshot(study, 2, b'{"cursor": 2}')
+    assert store.load_snapshot(study) == (2, b'{"cursor": 2}')
+
+    def change(sql: str) -> None:
+        connection = sqlite3.connect(path)
+        connection.execute(sql)
+        connection.commit()
+        connection.close()
+
+    change("UPDATE snapshot SET data = CAST('{\"cursor\": 1}' AS BLOB)")
+    assert store.load_snapshot(study) is None, "a cache is made anew"
+    change("UPDATE event SET data = CAST(replace(data, '0.25', '0.26') AS BLOB)")
+    with pytest.raises(SchemaError, match="number 2 of study 1 in .* is damaged"):
+        store.read(study)
+    assert store.read(study, limit=1)[0].event == Noted("n", {"loss": 0.125})
+    change("UPDATE event SET data = CAST(replace(data, '0.26', '0.25') AS BLOB), seq = seq + 1 WHERE seq = 2")
+    with pytest.raises(SchemaError, match="number 2 .* is gone"):
+        store.read(study)
+    change("UPDATE study SET spec = replace(spec, '12', '13')")
+    with pytest.raises(SchemaError, match="settings"):
+        store.find("s")
+    with pytest.raises(SchemaError, match="settings"):
+        store.studies()
+    store.close()
+
+
+def test_an_end_that_is_gone_is_no_end(tmp_path: Path) -> None:
+    """Telling the same result again compares with what was written, and that must be what was written."""
+    store = SqliteStore(tmp_path / "s.db")
+    study = store.create("s", {}).id
+    end = Ended(0, 1, "completed", {"loss": 0.5})
+    store.append(study, [Started(0, {}), end], worker=ME)
+    assert store.append(study, [end], worker=ME) == []
+    for statement in (
+        "UPDATE event SET data = CAST(replace(data, '0.5', '0.6') AS BLOB) WHERE seq = 2",
+        "DELETE FROM event WHERE seq = 2",
+    ):
+        connection = sqlite3.connect(tmp_path / "s.db")
+        connection.execute(statement)
+        connection.commit()
+        connection.close()
+        with pytest.raises(SchemaError, match="the end of trial 0"):
+            store.append(study, [end], worker=ME)
     store.close()

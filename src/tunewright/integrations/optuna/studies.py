@@ -14,6 +14,7 @@ import msgspec
 from tunewright.core.algorithm import generator
 from tunewright.core.domains import Choice
 from tunewright.core.events import Amended, Ended, Event, Noted, Outcome, Reported, Started
+from tunewright.core.limits import error_kept
 from tunewright.core.recorder import grow, infer
 from tunewright.core.trial import Trial as Recorded
 from tunewright.core.values import split
@@ -443,7 +444,13 @@ class Study:
         cost = round(time.time() - found.at, 6)
         events.append(
             Ended(
-                number, token, _OUTCOMES[state], metrics, found.step, cost=max(0.0, cost), error=error[:8000]
+                number,
+                token,
+                _OUTCOMES[state],
+                metrics,
+                found.step,
+                cost=max(0.0, cost),
+                error=error_kept(error),
             )
         )
         session.record_all(events)
