@@ -49,6 +49,8 @@ def counts(trial):
         counter.n += 1
         with open(HERE / "steps.txt", "a") as file:
             file.write(f"{trial.number} {step} {os.getpid()} {actor()}\\n")
+        while (HERE / "together").exists() and len({line.split()[0] for line in open(HERE / "steps.txt")}) < 2:
+            time.sleep(0.02)
         time.sleep(trial.params.get("pause", 0.0))
         trial.checkpoint.save(counter=counter)
         trial.report(step, loss=trial["x"] / counter.n)
@@ -193,6 +195,12 @@ def test_a_frozen_worker_is_taken_over(work: Any, tmp_path: Path, monkeypatch: p
         until(lambda pid=pid: gone(pid))
 
 
+def _each_has(folder: Path, least: int) -> bool:
+    """Whether both trials have taken that many steps: on a slow machine the second worker is up long after the first."""
+    taken = [line[0] for line in steps(folder)]
+    return len(set(taken)) == 2 and all(taken.count(trial) >= least for trial in set(taken))
+
+
 def _parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
@@ -200,14 +208,16 @@ def _parent(pid: int) -> int:
 def test_a_driver_that_is_killed_leaves_nobody_and_the_next_goes_on(work: Any, tmp_path: Path) -> None:
     script = tmp_path / "driver.py"
     script.write_text(DRIVER.format(here=str(tmp_path), cpus=0.5))
+    (tmp_path / "together").touch()  # neither is over before the second worker is up, however slow the machine
     with (tmp_path / "out.txt").open("w") as out:
         driver = subprocess.Popen([sys.executable, str(script)], cwd=tmp_path, stdout=out, stderr=out)
     try:
-        until(lambda: len(steps(tmp_path)) >= 10 or driver.poll() is not None)
+        until(lambda: _each_has(tmp_path, 3) or driver.poll() is not None)
         assert driver.poll() is None, (tmp_path / "out.txt").read_text()
     finally:
         driver.kill()
         driver.wait()
+    (tmp_path / "together").unlink()
     before = steps(tmp_path)
     for pid in {p for line in before for p in line[2:]}:
         until(lambda pid=pid: gone(pid))
