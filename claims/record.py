@@ -35,6 +35,8 @@ _INFRASTRUCTURE = frozenset(
         "crowds",
         "rates",
         "linear_models",
+        "least_squares",
+        "micro_lm",
     }
 )
 
