@@ -23,7 +23,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from tunewright.errors import ConfigError
 from tunewright.scaling.counting import Attention, Counts, TransformerShape, transformer
@@ -208,7 +208,7 @@ def _left_out(rows: Floats, t: Floats) -> Floats:
     """Predictions for each row from all the others; the tiniest time keeps their logarithm finite."""
     keep = np.arange(len(t))
     predicted = [rows[i] @ _relative_fit(rows[keep != i], t[keep != i]) for i in keep]
-    return np.maximum(np.array(predicted), 1e-12)
+    return np.maximum(np.asarray(predicted, dtype=np.float64), 1e-12)
 
 
 def measure(step: Callable[[], object], *, repeats: int = 5, warm_up: int = 1, clock: Any = None) -> float:
@@ -370,9 +370,9 @@ class TimedLoss:
 
 
 def fit_loss(
-    parameters: Sequence[float],
-    tokens: Sequence[float],
-    losses: Sequence[float],
+    parameters: ArrayLike,
+    tokens: ArrayLike,
+    losses: ArrayLike,
     *,
     alpha: float = 0.34,
     beta: float = 0.28,

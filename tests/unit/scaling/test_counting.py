@@ -84,7 +84,7 @@ def test_convolutions_as_built(shape: ConvShape) -> None:
 @given(st.integers(1, 4), st.integers(1, 6), st.integers(1, 64), st.integers(1, 16))
 def test_attention_written_out_costs_copies(heads: int, depth: int, context: int, batch: int) -> None:
     shape = TransformerShape(8 * heads, depth, heads, context, batch, 27)
-    fused, explicit = (transformer(shape, attention=a) for a in ("fused", "explicit"))  # type: ignore[arg-type]
+    fused, explicit = (transformer(shape, attention=a) for a in ("fused", "explicit"))
     assert explicit.copies - fused.copies == depth * 14 * batch * heads * context**2
     assert fused.flops >= explicit.flops
     assert fused.parameters == explicit.parameters

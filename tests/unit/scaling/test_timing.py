@@ -48,7 +48,7 @@ def test_range_covers_noisy_times() -> None:
     rng = np.random.default_rng(3)
     hits, total = 0, 0
     for _ in range(8):
-        known, new = shapes(40, int(rng.integers(1e6))), shapes(25, int(rng.integers(1e6)))
+        known, new = shapes(40, int(rng.integers(10**6))), shapes(25, int(rng.integers(10**6)))
         noisy = np.array(seconds(known)) * np.exp(rng.normal(0, 0.2, 40))
         model = calibrate(known, list(noisy), level=0.9)
         for s, t in zip(new, seconds(new), strict=True):
