@@ -78,7 +78,7 @@ def _times(quick: bool) -> tuple[list[dict[str, Any]], float]:
     """Errors of the models of time, and the p-value that the full model's are lower than those of the curve in FLOPs."""
     n, rounds = (12, 1) if quick else (30, 3)
     shapes = scaling_time.shapes(2 * n, seed=1)
-    seconds = np.median(scaling_time.times(shapes, rounds), axis=1)
+    seconds = scaling_time.times(shapes, rounds).min(axis=1)
     rows = scaling_time.judged(shapes[:n], seconds[:n], shapes[n:], seconds[n:])
     errors = [
         [
@@ -96,7 +96,7 @@ def _chosen(quick: bool, seeds: tuple[int, ...]) -> dict[str, Any]:
     budget, short = (1.0, 0.4) if quick else (8.0, 2.0)
     grid = [_shape(w, d) for w in widths for d in depths]
     near = grid + [_shape(w, d) for w in (48, 96, 192) for d in (2, 4)]
-    taken = np.median([[_step(s) for s in near] for _ in range(1 if quick else 3)], axis=0)
+    taken = np.min([[_step(s) for s in near] for _ in range(1 if quick else 3)], axis=0)
     times = calibrate(near, list(taken), level=0.8)
     small = [_shape(w, d) for w in (32, 64, 128) for d in (1, 3)]
     runs = [(s.parameters, *look) for s in small for look in _losses(s, 100, short, 3)]

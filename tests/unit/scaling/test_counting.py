@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tunewright.bench.micro import CharTransformer
 from tunewright.errors import ConfigError
+from tunewright.scaling.compound import network
 from tunewright.scaling.counting import ConvShape, TransformerShape, convnet, transformer
 
 
@@ -35,31 +36,6 @@ def test_transformer_as_built(width: int, depth: int, heads: int, optimizer: str
     assert counted.flops - attention == flops(model, torch.randint(27, (5, 20)))
 
 
-class Conv(nn.Module):
-    """The network that ``ConvShape`` is about, as a module."""
-
-    def __init__(self, shape: ConvShape) -> None:
-        super().__init__()
-        parts: list[nn.Module] = []
-        for _, inputs, outputs, stride, groups in shape.layers():
-            conv = nn.Conv2d(
-                inputs, outputs, shape.kernel, stride, shape.kernel // 2, groups=groups, bias=False
-            )
-            parts += [conv, nn.BatchNorm2d(outputs), nn.ReLU()]
-        self.parts = nn.Sequential(*parts)
-        self.outlet = nn.Linear(shape.widths[-1], shape.classes)
-        self.seen = 0
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        self.seen = 0
-        for part in self.parts:
-            x = part(x)
-            self.seen += x.numel() * isinstance(part, nn.Conv2d)
-        out: torch.Tensor = self.outlet(x.mean(dim=(2, 3)))
-        self.seen += out.numel()
-        return out
-
-
 @pytest.mark.parametrize(
     "shape",
     [
@@ -68,7 +44,7 @@ class Conv(nn.Module):
     ],
 )
 def test_convolutions_as_built(shape: ConvShape) -> None:
-    model = Conv(shape)
+    model = network(shape)
     x = torch.randn(shape.batch, shape.channels, shape.resolution, shape.resolution, requires_grad=True)
     counted = convnet(shape)
     # PyTorch's counter takes the backward pass of grouped convolutions for one without groups; a forward pass is a third.
@@ -77,7 +53,12 @@ def test_convolutions_as_built(shape: ConvShape) -> None:
     assert counted.flops == 3 * counter.get_total_flops()
     assert counted.flops == flops(model, x) or shape.group is not None
     assert counted.parameters == sum(p.numel() for p in model.parameters())
-    assert counted.activations == model.seen
+    seen: list[int] = []
+    for part in model:
+        if isinstance(part, nn.Conv2d | nn.Linear):
+            part.register_forward_hook(lambda module, given, out: seen.append(out.numel()))
+    model(x)
+    assert counted.activations == sum(seen)
 
 
 @settings(max_examples=20, deadline=None)
