@@ -63,6 +63,8 @@ class Residual(nn.Module):
         branch: From and to the same shape.
     """
 
+    residual_branches = ("branch",)
+
     def __init__(self, branch: nn.Module) -> None:
         super().__init__()
         self.branch = branch
