@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import csv
+import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from tunewright.cli.common import debug_option, emit, json_option, table
+from tunewright.errors import ConfigError
 
 if TYPE_CHECKING:
+    from tunewright.scaling.laws.law import Law
     from tunewright.scaling.laws.recommending import Recommendations, Row
 
 
@@ -26,22 +31,72 @@ if TYPE_CHECKING:
 )
 @click.option("--base-flops", metavar="C0", help="Compute of the run that you measured.")
 @click.option("--law", "laws", multiple=True, metavar="NAME", help="Ask only this law; may be repeated.")
+@click.option(
+    "--fit",
+    "table_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="CSV of runs of yours (params, tokens, loss; or best lr, batch): a law fitted to them joins the others.",
+)
+@click.option("--drop-diverged", is_flag=True, help="Leave diverged runs of --fit out.")
 @click.option("--extrapolate", is_flag=True, help="Answer far outside the range of a law too.")
 @json_option
 @debug_option
-def predict(laws: tuple[str, ...], extrapolate: bool, as_json: bool, **given: Any) -> None:
+def predict(
+    laws: tuple[str, ...],
+    extrapolate: bool,
+    as_json: bool,
+    table_file: Path | None,
+    drop_diverged: bool,
+    **given: Any,
+) -> None:
     """Recommendations of every scaling law that applies, with intervals, limits and conflicts.
 
     Counts may be written as 1e9, 1.3B, 125M or 100B.
     """
     from tunewright.scaling.laws import recommend
 
-    found = recommend(only=laws or None, extrapolate=extrapolate, **given)
+    extra = [] if table_file is None else _fitted(table_file, drop_diverged)
+    only = [*laws, *(law.name for law in extra)] if laws else None
+    found = recommend(only=only, extra=extra, extrapolate=extrapolate, **given)
     if as_json:
         emit(found.to_dict())
         return
     table(("quantity", "law", "value", "95 %", "unit", "box", "constants"), [_line(r) for r in found.rows])
     _remarks(found)
+
+
+def _fitted(path: Path, drop_diverged: bool) -> list[Law]:
+    """Laws fitted to a table of runs, with a remark about each."""
+    from tunewright.scaling.laws.tables import fit_columns
+
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    head = list(rows[0]) if rows else []
+    columns = {name: [_number(row[name], name, i) for i, row in enumerate(rows)] for name in head if name}
+    fits = fit_columns(columns, drop_diverged=drop_diverged)
+    for fit in fits:
+        values = ", ".join(f"{k} {v:.4g}" for k, v in fit.coefficients.items())
+        click.echo(f"fitted {fit.name}: {values}; explains {fit.explained:.1%} of its runs.", err=True)
+        for a, b, r in fit.together():
+            click.echo(
+                f"fitted {fit.name}: {a} and {b} cannot be told apart (correlation {r:.2f}).", err=True
+            )
+        for warning in fit.warnings:
+            click.echo(f"fitted {fit.name}: {warning}", err=True)
+    return [fit.as_law() for fit in fits]
+
+
+def _number(text: str | None, name: str, row: int) -> float:
+    """A cell: empty, nan and inf are runs that diverged; 1.3B and the like are read."""
+    from tunewright.scaling.laws.law import quantity
+
+    cell = (text or "").strip().lower()
+    if cell in ("", "nan", "inf", "-inf", "diverged"):
+        return math.nan
+    try:
+        return quantity(cell)
+    except ConfigError as error:
+        raise ConfigError(f"Row {row + 1}, column {name}: {error}") from None
 
 
 def _line(row: Row) -> tuple[str, ...]:

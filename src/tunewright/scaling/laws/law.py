@@ -18,6 +18,8 @@ Confidence = Literal["paper", "second-hand", "exponent only", "fitted here"]
 _LETTERS = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
 _WORDS = {1e9: "billions", 1e6: "millions"}
 Z95 = 1.959963984540054
+LEARNING_RATE = "learning rate"
+BATCH_SIZE = "batch size"
 
 
 def quantity(value: float | str) -> float:

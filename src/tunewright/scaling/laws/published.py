@@ -18,7 +18,9 @@ from tunewright.scaling.laws.law import (
     BASE_FLOPS,
     BASE_LR,
     BASE_TOKENS,
+    BATCH_SIZE,
     FLOPS,
+    LEARNING_RATE,
     LOSS,
     PARAMS,
     TOKENS,
@@ -28,8 +30,6 @@ from tunewright.scaling.laws.law import (
     power_law,
 )
 
-LR = "learning rate"
-BATCH = "batch size"
 CRITICAL = "critical batch size"
 LOSS_OUT = "loss"
 SIZE = "compute-optimal parameters"
@@ -64,7 +64,7 @@ def _step() -> list[Law]:
     return [
         power_law(
             name="step-law-lr",
-            output=LR,
+            output=LEARNING_RATE,
             unit="peak learning rate",
             formula="1.79 N^-0.713 D^0.307",
             inputs=(PARAMS, TOKENS),
@@ -78,7 +78,7 @@ def _step() -> list[Law]:
         ),
         power_law(
             name="step-law-batch",
-            output=BATCH,
+            output=BATCH_SIZE,
             unit="tokens per step",
             formula="0.58 D^0.571",
             inputs=(TOKENS,),
@@ -127,7 +127,7 @@ def _horizon() -> Law:
     return Law(
         name="token-horizon",
         paper=_BJORCK,
-        output=LR,
+        output=LEARNING_RATE,
         unit="peak learning rate",
         formula="lr(D0) (D0 / D)^0.32",
         inputs=(BASE_LR, BASE_TOKENS, TOKENS),
@@ -159,14 +159,16 @@ def _porian() -> list[Law]:
             "AdamW with beta2 tuned (0.99 to 0.999 at small batches), RefinedWeb",
             "parameters counted with the output layer",
         ),
-        "confidence": "second-hand",
         "doubt": _twenty,
-        "note": "Constants as quoted in table 1 of arXiv:2503.04715 and by others; the paper states the batch in sequences of 2,048 tokens.",
+        "note": (
+            "They give the tuned settings that the authors' released notebook lists for 16 sizes from 5M to 900M within 10 % (rates) and "
+            "17 % (batches, in sequences of 2,048 tokens)."
+        ),
     }
     return [
         power_law(
             name="porian-lr",
-            output=LR,
+            output=LEARNING_RATE,
             unit="peak learning rate",
             formula="3.7 N^-0.36",
             coefficient=3.7,
@@ -175,7 +177,7 @@ def _porian() -> list[Law]:
         ),
         power_law(
             name="porian-batch",
-            output=BATCH,
+            output=BATCH_SIZE,
             unit="tokens per step",
             formula="0.7576 N^0.703",
             coefficient=0.7576,
@@ -199,7 +201,7 @@ def _deepseek() -> list[Law]:
     return [
         power_law(
             name="deepseek-lr",
-            output=LR,
+            output=LEARNING_RATE,
             unit="peak learning rate",
             formula="0.3118 C^-0.1250",
             coefficient=0.3118,
@@ -212,7 +214,7 @@ def _deepseek() -> list[Law]:
         ),
         power_law(
             name="deepseek-batch",
-            output=BATCH,
+            output=BATCH_SIZE,
             unit="tokens per step",
             formula="0.2920 C^0.3271",
             coefficient=0.2920,
@@ -241,7 +243,7 @@ def _shuai() -> list[Law]:
         power_law(
             name="batch-fixed-data",
             paper=_SHUAI,
-            output=BATCH,
+            output=BATCH_SIZE,
             unit="tokens per step",
             formula="3.24e3 D^0.264",
             inputs=(TOKENS,),
@@ -255,7 +257,7 @@ def _shuai() -> list[Law]:
         Law(
             name="batch-fixed-compute",
             paper=_SHUAI,
-            output=BATCH,
+            output=BATCH_SIZE,
             unit="tokens per step",
             formula="B(C0) (C / C0)^0.102",
             inputs=(BASE_BATCH, BASE_FLOPS, FLOPS),
