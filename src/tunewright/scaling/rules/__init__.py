@@ -12,6 +12,9 @@ RULES: dict[str, str] = {
     "sp": "tunewright.scaling.rules.sp:STANDARD",
     "mup": "tunewright.scaling.rules.mup:MUP",
     "sp-layerwise": "tunewright.scaling.rules.layerwise:LAYERWISE",
+    "u-mup": "tunewright.scaling.rules.umup:UNIT_MUP",
+    "depth-mup": "tunewright.scaling.rules.depth:DEPTH_MUP",
+    "depthwise": "tunewright.scaling.rules.depth:DEPTHWISE",
 }
 
 
