@@ -267,7 +267,7 @@ class _Loss:
             jacobian = self.jacobian(current)
             weighted = jacobian * w[:, :, None]
             hessian = np.einsum("rnk,rnl->rkl", weighted, jacobian)
-            scale = np.trace(hessian, axis1=1, axis2=2)[:, None, None] / current.shape[1]
+            scale = np.maximum(np.trace(hessian, axis1=1, axis2=2), 1e-12)[:, None, None] / current.shape[1]
             step = np.linalg.solve(
                 hessian + damping[:, None, None] * scale * eye,
                 np.einsum("rnk,rn->rk", weighted, r)[..., None],
@@ -277,7 +277,7 @@ class _Loss:
             r_trial = self.residuals(trial)
             cost_trial = (weights * self.huber(r_trial)).sum(axis=1)
             better = cost_trial < cost
-            gained = np.where(better, (cost - cost_trial) / cost, 0.0)
+            gained = np.where(better, (cost - cost_trial) / np.maximum(cost, 1e-300), 0.0)
             current[better], r[better], cost[better] = trial[better], r_trial[better], cost_trial[better]
             damping = np.clip(np.where(better, damping / 5, damping * 5), 1e-9, 1e6)
             if np.all((gained < 1e-9) & ((damping >= 1e6) | better)):
