@@ -11,6 +11,7 @@ import argparse
 import json
 import math
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,16 @@ _FLOOR, _WORST = 0.003, 1.1
 _HALFWAY = 0.4  # weight of the losses on the way
 
 
-def played(flat: Tensor, trainings: Trainings, generator: torch.Generator) -> Tensor:
+def played(
+    flat: Tensor, trainings: Trainings, generator: torch.Generator, scales: Sequence[float] | None = None
+) -> Tensor:
     """Scores of rules, each on its training: lower is better, shape ``(p,)``.
 
     Args:
         flat: The rules, shape ``(p, SIZE)``.
         trainings: As many.
         generator: Source of the batches.
+        scales: Factors of each tensor, for rules that know no widths.
     """
     rule = rules.unpacked(flat)
     weights = [w.clone() for w in trainings.weights]
@@ -51,7 +55,7 @@ def played(flat: Tensor, trainings: Trainings, generator: torch.Generator) -> Te
             if not blind:
                 trend = rules.followed(trend, losses)
             moment = rules.Moment(step, trainings.total, trend)
-            changes = rules.advanced(rule, states, weights, gradients, moment)
+            changes = rules.advanced(rule, states, weights, gradients, moment, scales)
             weights = [w.detach().add_(c) for w, c in zip(weights, changes, strict=True)]
             course += scored(losses, start)
     return scored(trainings.evaluated(weights), start) + _HALFWAY * course / trainings.total
@@ -67,6 +71,18 @@ def slope(center: Tensor, pairs: int, sigma: float, longest: int, generator: tor
     """Estimated gradient of the score, shape ``(SIZE,)``, from pairs of mirrored rules, each with a training of its own."""
     noise = sigma * torch.randn(pairs, rules.SIZE, generator=generator)
     scores = played(torch.cat((center + noise, center - noise)), drawn(generator, pairs, longest), generator)
+    return estimated(noise, scores, sigma)
+
+
+def estimated(noise: Tensor, scores: Tensor, sigma: float) -> Tensor:
+    """The gradient that the scores of mirrored rules speak for, shape ``(SIZE,)``.
+
+    Args:
+        noise: What was added to the rule and then taken from it, shape ``(pairs, SIZE)``.
+        scores: Of the former, then of the latter, shape ``(2 * pairs,)``.
+        sigma: Standard deviation of the noise.
+    """
+    pairs = len(noise)
     gap = scores[:pairs] - scores[pairs:]
     usual = gap.abs().median() + 1e-8
     gap = gap.clamp(-3.0 * usual, 3.0 * usual)
@@ -88,8 +104,20 @@ def save(path: Path, center: Tensor, facts: dict[str, Any]) -> None:
     np.savez(path, rule=center.numpy(), facts=np.array(json.dumps(facts)))
 
 
-def trained(args: argparse.Namespace) -> None:
-    """Climbs, and writes weights and log."""
+def trained(
+    args: argparse.Namespace,
+    slope: Callable[..., Tensor] = slope,
+    checked: Callable[[Tensor], list[float]] = checked,
+    known: dict[str, Any] | None = None,
+) -> None:
+    """Climbs, and writes weights and log.
+
+    Args:
+        args: See ``parsed``.
+        slope: Where scores fall to; see the function of that name.
+        checked: Scores on trainings held out; likewise.
+        known: Further facts to be written.
+    """
     torch.set_num_threads(args.threads)
     torch.set_flush_denormal(True)
     generator = torch.Generator().manual_seed(args.seed)
@@ -118,6 +146,7 @@ def trained(args: argparse.Namespace) -> None:
             }
             facts |= {"held_out": round(float(np.mean(scores)), 4), "torch": torch.__version__}
             facts |= {"minutes": round(minutes, 1), "before": before}
+            facts |= known or {}
             print(json.dumps(facts | {"by_draw": [round(s, 3) for s in scores]}), flush=True)
             save(args.out, average, facts)
         optimizer.param_groups[0]["lr"] = args.rate * (
@@ -131,7 +160,12 @@ def trained(args: argparse.Namespace) -> None:
 
 def parsed(words: list[str] | None = None) -> argparse.Namespace:
     """The settings on a command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    return arguments(__doc__).parse_args(words)
+
+
+def arguments(about: str | None) -> argparse.ArgumentParser:
+    """What a command line may say."""
+    parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, help="steps of the outer optimizer")
     parser.add_argument("--minutes", type=float, default=25.0, help="in place of them: processor minutes")
@@ -144,7 +178,7 @@ def parsed(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--start", type=Path, help="weights of an earlier stage to go on from")
     parser.add_argument("--out", type=Path, required=True)
-    return parser.parse_args(words)
+    return parser
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from torch import Tensor
 
 Loss = Callable[[list[Tensor], Tensor], Tensor]
 EVALUATED = 256
+BASE, WIDTHS = 64, (16, 32, 64)  # of `widened`
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,58 @@ def drawn(generator: torch.Generator, q: int, longest: int = 700) -> Trainings:
     families = (_perceptrons, _perceptrons, _perceptrons, _linear, _convolutions, _transformers, _quadratics)
     made = families[_whole(generator, 0, len(families) - 1)](generator, q)
     return replace(made, total=int(_log(generator, 30.0, float(longest))))
+
+
+def widened(
+    g: torch.Generator, q: int, longest: int, mup: bool, width: int | None = None, depth: int | None = None
+) -> tuple[Trainings, list[float]]:
+    """Networks of one to three hidden layers with generated data: classification, or regression every fourth time.
+
+    Weights of the hidden layers start at the root of their fan-in in both parametrizations. Under the maximal update
+    parametrization the last layer's start as those of a network of the base width, what it says is multiplied by base over width,
+    and so are moves of the hidden layers' matrices.
+
+    Args:
+        g: Source of everything.
+        q: Trainings.
+        longest: Most steps.
+        mup: Whether the networks are parametrized so.
+        width: Of the hidden layers; by chance unless told.
+        depth: Hidden layers; likewise.
+
+    Returns:
+        The trainings, and the factor of each tensor.
+    """
+    d, layers, k = int(_log(g, 8.0, 64.0)), _whole(g, 1, 3), _whole(g, 2, 10)
+    size = WIDTHS[_whole(g, 0, len(WIDTHS) - 1)]
+    size, layers = width or size, depth or layers
+    pool, batch = int(_log(g, 128.0, 1024.0)), int(_log(g, 8.0, 40.0))
+    bend, gain = _BENDS[_whole(g, 0, 4)], _log(g, 0.5, 1.6)
+    x = _inputs(g, q, pool + EVALUATED, d)
+    squares = _whole(g, 0, 3) == 0
+    goal = _classes(g, x, k)
+    aim = torch.tanh(x @ _normal(g, q, d, k)) @ _normal(g, q, k, k)
+    aim = aim * _spread(g, q, 0.3, 1.0) + _spread(g, q, 0.01, 0.3) * _normal(g, *aim.shape)
+    total = int(_log(g, 30.0, float(longest)))
+    sizes = [d, *[size] * layers, k]
+    weights: list[Tensor] = []
+    for into, out in itertools.pairwise(sizes):
+        weights += _dense(g, q, into, out, gain)
+    growth = size / BASE if mup else 1.0
+    weights[-2] = weights[-2] * math.sqrt(growth)
+    inner = [1.0 / growth, 1.0]
+    scales = [1.0, 1.0, *inner * (layers - 1), 1.0, 1.0]
+
+    def loss(weights: list[Tensor], rows: Tensor) -> Tensor:
+        h = _picked(x, rows)
+        for at in range(0, len(weights) - 2, 2):
+            h = bend(_applied(h, weights[at], weights[at + 1]))
+        h = h @ weights[-2].transpose(1, 2) / growth + weights[-1]
+        if squares:
+            return (h - _picked(aim, rows)).square().mean((1, 2))
+        return _crossed(h, _picked(goal, rows))
+
+    return Trainings(_twice(weights), loss, pool, batch, total), scales
 
 
 def _whole(g: torch.Generator, low: int, high: int) -> int:

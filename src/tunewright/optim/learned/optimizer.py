@@ -7,7 +7,10 @@ far longer or a model far larger than those that it was trained on (30 to 700 st
 autoencoders of pixels lose most of their units in the first steps and end worse than with Adam. It has no weight decay and
 fits what it is given: many passes over few examples need early stopping.
 
-*Paper*: Metz et al. 2022, arXiv:2211.09760 (VeLO), section 2.
+For networks wider than that there is ``rule="mup"``, which knows no widths and takes its factors from a plan of the maximal
+update parametrization: what it learned at widths of 16 to 64 then goes for any.
+
+*Paper*: Metz et al. 2022, arXiv:2211.09760 (VeLO), section 2; for ``rule="mup"`` Thérien et al. 2024, arXiv:2406.00153, section 4.
 
 *Differs*: see ``tunewright.optim.learned.rule``: about 2,000 learned numbers, trained for eleven minutes on one core, where the
 paper took 4,000 TPU-months. The loss may be left out; the rule was trained with and without.
@@ -22,7 +25,7 @@ import io
 import math
 from collections.abc import Callable
 from importlib import resources
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -33,13 +36,13 @@ from tunewright.optim.base import Nonfinite, require
 from tunewright.optim.checked import restore, usable
 from tunewright.optim.learned import rule as rules
 
-WEIGHTS = "rule.npz"
+WEIGHTS = {"standard": "rule.npz", "mup": "rule_mup.npz"}
 
 
 @functools.cache
-def shipped() -> tuple[Tensor, str]:
-    """The rule that comes with the package, shape ``(1, SIZE)``, and how it was trained, as JSON; read once."""
-    data = resources.files("tunewright.optim.learned").joinpath(WEIGHTS).read_bytes()
+def shipped(name: str = "standard") -> tuple[Tensor, str]:
+    """A rule that comes with the package, shape ``(1, SIZE)``, and how it was trained, as JSON; read once."""
+    data = resources.files("tunewright.optim.learned").joinpath(WEIGHTS[name]).read_bytes()
     with np.load(io.BytesIO(data), allow_pickle=False) as stored:
         return torch.from_numpy(stored["rule"].astype(np.float32))[None], str(stored["facts"])
 
@@ -56,21 +59,34 @@ class LearnedOptimizer(torch.optim.Optimizer):
         >>> loss.backward()
         >>> optimizer.step(loss=loss)
 
+    Under the maximal update parametrization ``LearnedOptimizer(plan.param_groups(1.0), steps, rule="mup")`` follows a plan of
+    ``tunewright.scaling`` on a model to which it was applied; the base width has to be one that the rule knows, best 64.
+
     Args:
-        params: Tensors or groups, as for any optimizer. All groups follow the same plan.
+        params: Tensors or groups, as for any optimizer. All groups follow the same course. Where the rule knows no widths, a group's
+            ``scale``, or else its ``lr``, is a factor on its moves; 1 without either.
         steps: Steps planned. More can be taken: the rule then goes on as at its end, with small steps.
-        rule: Another rule, shape ``(SIZE,)``, as ``training/learned_optimizer.py`` writes; by default that of the package.
+        rule: ``"standard"``, which is the default; ``"mup"``, which was trained under the maximal update parametrization and knows no widths; or another rule,
+            shape ``(SIZE,)``, as the programs in ``training`` write.
+        widthless: Whether a rule of your own knows no widths.
         nonfinite: What to do when a gradient is infinite or not a number: ``"skip"`` leaves weights and state as they are, warns
             once and counts (``skipped``); ``"raise"`` raises ``Diverged``; ``"ignore"`` saves the check.
 
     Raises:
-        ConfigError: If ``steps`` is not a positive whole number, or the rule has another shape.
+        ConfigError: If ``steps`` is not a positive whole number, the rule is unknown or has another shape, or groups ask for what the
+            rule has not: decay, or factors where it knows widths.
     """
 
     NEEDS = "gradient"
 
     def __init__(
-        self, params: Any, steps: int, *, rule: Tensor | None = None, nonfinite: Nonfinite = "skip"
+        self,
+        params: Any,
+        steps: int,
+        *,
+        rule: Tensor | Literal["standard", "mup"] | None = None,
+        widthless: bool = False,
+        nonfinite: Nonfinite = "skip",
     ) -> None:
         whole = type(steps) is int and steps >= 1
         require(
@@ -81,14 +97,32 @@ class LearnedOptimizer(torch.optim.Optimizer):
             nonfinite in ("skip", "raise", "ignore"),
             f"nonfinite must be 'skip', 'raise' or 'ignore'; got {nonfinite!r}. Pass one of them.",
         )
-        shape = (rules.SIZE,) if rule is None else tuple(rule.shape)
-        require(
-            shape == (rules.SIZE,),
-            f"A rule must have the shape ({rules.SIZE},); got {shape}. Leave it out for that of the package.",
-        )
-        self._rule = rules.unpacked(shipped()[0] if rule is None else rule.detach().float()[None])
+        rule = "standard" if rule is None else rule
+        self._rule = rules.unpacked(_chosen(rule, widthless))
+        self._blind = widthless or (isinstance(rule, str) and rule == "mup")
         shared = {"steps": steps, "taken": 0, "trend": (math.nan,) * 4}
         super().__init__(params, {**shared, "nonfinite": nonfinite, "skipped": 0})
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Adds a group; see the arguments of the class."""
+        if self._blind:
+            factor = float(param_group.setdefault("scale", param_group.get("lr", 1.0)))
+            require(
+                math.isfinite(factor) and factor > 0,
+                f"A group's scale must be a number above 0; got {factor}. Leave frozen tensors out of the groups.",
+            )
+            decay = param_group.get("weight_decay", 0.0)
+            require(
+                not decay,
+                f"LearnedOptimizer has no weight decay; got weight_decay={decay}. Call plan.param_groups(1.0).",
+            )
+        else:
+            factor = param_group.get("scale", 1.0)
+            require(
+                factor == 1.0,
+                f"A rule that knows widths takes no factors; got scale={factor}. Pass rule='mup' with a plan's groups.",
+            )
+        super().add_param_group(param_group)
 
     @property
     def chosen(self) -> dict[str, float]:
@@ -125,9 +159,11 @@ class LearnedOptimizer(torch.optim.Optimizer):
             return returned
         trend = self._followed(returned if loss is None else loss)
         first = self.param_groups[0]
+        factors = {p: float(g.get("scale", 1.0)) for g in self.param_groups for p in g["params"]}
         for device in dict.fromkeys(p.device for p in used):
             moment = rules.Moment(first["taken"], first["steps"], trend.to(device))
-            self._advance([p for p in used if p.device == device and p.numel()], moment)
+            here = [p for p in used if p.device == device and p.numel()]
+            self._advance(here, moment, [factors[p] for p in here] if self._blind else None)
         first["taken"] += 1
         return returned
 
@@ -140,7 +176,7 @@ class LearnedOptimizer(torch.optim.Optimizer):
             group["trend"] = tuple(trend[0].tolist())
         return trend
 
-    def _advance(self, tensors: list[Tensor], moment: rules.Moment) -> None:
+    def _advance(self, tensors: list[Tensor], moment: rules.Moment, scales: list[float] | None) -> None:
         """Advances the tensors of one device."""
         if not tensors:
             return
@@ -160,7 +196,7 @@ class LearnedOptimizer(torch.optim.Optimizer):
             assert p.grad is not None
             gradients.append(_seen(p.grad))
         rule = {k: v.to(moment.trend.device) for k, v in self._rule.items()}
-        changes = rules.advanced(rule, states, weights, gradients, moment)
+        changes = rules.advanced(rule, states, weights, gradients, moment, scales)
         for p, state, weight, change in zip(tensors, states, weights, changes, strict=True):
             if "fine" in state:
                 torch.add(weight, change, out=state["fine"])
@@ -179,3 +215,23 @@ def _seen(tensor: Tensor) -> Tensor:
     rows = tensor.shape[0] if tensor.dim() > 1 else 1
     numbers = real(tensor.detach())
     return numbers.to(working(numbers.dtype)).reshape(1, rows, -1)
+
+
+def _chosen(rule: Tensor | str, widthless: bool) -> Tensor:
+    """The numbers of a rule, shape ``(1, SIZE)``."""
+    if isinstance(rule, str):
+        require(
+            rule in WEIGHTS,
+            f"rule must be 'standard', 'mup' or a tensor; got {rule!r}. Pass one of them.",
+        )
+        require(
+            not widthless,
+            f"widthless goes with a rule of your own; got it with rule={rule!r}. Leave it out.",
+        )
+        return shipped(rule)[0]
+    shape = tuple(rule.shape)
+    require(
+        shape == (rules.SIZE,),
+        f"A rule must have the shape ({rules.SIZE},); got {shape}. Leave it out for that of the package.",
+    )
+    return rule.detach().float()[None]

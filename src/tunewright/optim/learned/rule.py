@@ -10,6 +10,10 @@
 weight and 15 per tensor, about 2,000 numbers in all. The rule is a correction of Adam with linear decay: with all learned
 outputs at zero it is that. Features are dimensionless, so the loss's scale and offset do not matter.
 
+A rule may also be kept from knowing widths (Thérien et al. 2024, arXiv:2406.00153): then moves go with a constant and a factor per
+tensor in place of a root of its fan-in, and the features that tell of sizes are gone. With factors from the maximal update
+parametrization what the rule does to a network is the same at any width.
+
 *Cost*: about 50 passes over the weights, most of them in pieces that fit the cache, and 60 multiplications per weight and
 step; four numbers of state per weight.
 
@@ -49,6 +53,8 @@ _TINY = 1e-24
 _LIMIT = 5.0
 _ADAM = 2  # the feature that Adam follows: the second momentum over the root of the second moment
 _BASE, _VECTOR, _FLOOR = 0.06, 0.1, 0.02
+_MATRIX = 0.125  # in place of the root of the fan-in where widths are not to be known
+_STILL = 0.1  # of a unit: the size that weights which start at zero are compared with
 _CHUNK = 16_384  # weights whose features fit a core's cache
 State = dict[str, Any]
 
@@ -145,6 +151,7 @@ def advanced(
     weights: Sequence[Tensor],
     gradients: Sequence[Tensor],
     moment: Moment,
+    scales: Sequence[float] | None = None,
 ) -> list[Tensor]:
     """The changes that the rules make to the weights, after advancing the states in place.
 
@@ -154,9 +161,15 @@ def advanced(
         weights: Each of shape ``(p, r, c)``.
         gradients: Same shapes.
         moment: Where the trainings are.
+        scales: Factors on the moves of each tensor, for rules that know no widths; without them a rule knows the shapes.
     """
     shared = moment.features()
-    levels = [_absorbed(s, w, g) for s, w, g in zip(states, weights, gradients, strict=True)]
+    blind = scales is not None
+    factors = [1.0] * len(weights) if scales is None else scales
+    units = [_unit(w, blind) * f for w, f in zip(weights, factors, strict=True)]
+    levels = [
+        _absorbed(s, w, g, u, blind) for s, w, g, u in zip(states, weights, gradients, units, strict=True)
+    ]
     own = torch.stack([torch.cat((level.features(), shared), dim=1) for level in levels], dim=1)
     outputs, hidden = _told(rule, own, torch.stack([s["hidden"] for s in states], dim=1))
     part = min(1.0, moment.step / moment.total)
@@ -165,7 +178,7 @@ def advanced(
     for i, (state, weight, gradient) in enumerate(zip(states, weights, gradients, strict=True)):
         state["hidden"] = hidden[:, i].contiguous()
         told = outputs[:, i]
-        state["rate"] = torch.exp((told[:, 0] + rate + math.log(_scale(weight))).clamp(max=0.0))
+        state["rate"] = torch.exp((told[:, 0] + rate + math.log(units[i])).clamp(max=0.0))
         mixer = _Mixer.of(rule, told, state["rate"], weight)
         change = torch.empty_like(weight)
         rows = max(1, _CHUNK // (len(weight) * weight.shape[2]))
@@ -177,9 +190,11 @@ def advanced(
     return changes
 
 
-def _scale(weight: Tensor) -> float:
-    """How large a tensor's weights are thought to be, by its shape."""
-    return _VECTOR if weight.shape[1] == 1 else 1.0 / math.sqrt(weight.shape[2])
+def _unit(weight: Tensor, blind: bool) -> float:
+    """How large a tensor's weights are thought to be, by its shape, or without looking at widths."""
+    if weight.shape[1] == 1:
+        return _VECTOR
+    return _MATRIX if blind else 1.0 / math.sqrt(weight.shape[2])
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +207,9 @@ class _Levels:
         bulk: That of the weights.
         agreement: Cosine between the gradient and the second momentum before it.
         shape: Of the tensor.
-        unit: See ``_scale``.
+        unit: See ``_unit``; times the tensor's factor.
+        usual: What the weights' size is compared with: the unit, or what it was at first where widths are not to be known.
+        blind: Whether widths are not to be known.
     """
 
     root: Tensor
@@ -201,19 +218,21 @@ class _Levels:
     agreement: Tensor
     shape: tuple[int, int]
     unit: float
+    usual: Tensor | float
+    blind: bool
 
     def features(self) -> Tensor:
         """Eight numbers, shape ``(p, 8)``."""
         r, c = self.shape
         ratios = [torch.log(s / self.root + 1e-3) for s in self.sizes]
-        size = torch.log(self.bulk / self.unit + 1e-3) / 2.0
+        size = torch.log(self.bulk / self.usual + 1e-3) / 2.0
         measured = torch.cat([x.view(-1, 1).float() for x in (*ratios, size, self.agreement)], dim=1)
-        shape = (float(r > 1), math.log(c) / 5.0 - 0.8, math.log(r * c) / 10.0 - 0.7)
-        fixed = torch.tensor(shape, device=measured.device).expand(len(measured), -1)
+        sizes = (0.0, 0.0) if self.blind else (math.log(c) / 5.0 - 0.8, math.log(r * c) / 10.0 - 0.7)
+        fixed = torch.tensor((float(r > 1), *sizes), device=measured.device).expand(len(measured), -1)
         return torch.cat((measured.clamp(-_LIMIT, _LIMIT), fixed), dim=1)
 
 
-def _absorbed(state: State, weight: Tensor, gradient: Tensor) -> _Levels:
+def _absorbed(state: State, weight: Tensor, gradient: Tensor, unit: float, blind: bool) -> _Levels:
     """Takes a gradient into a tensor's averages."""
     state["count"] = count = state["count"] + 1
     before = state["momentum1"]
@@ -227,8 +246,11 @@ def _absorbed(state: State, weight: Tensor, gradient: Tensor) -> _Levels:
         state[f"momentum{i}"].lerp_(gradient, 1.0 - beta)
     middle, slow = (_size(state[f"momentum{i}"]) / (1.0 - MOMENTA[i] ** count) for i in (1, 2))
     root = (_mean(state["second"]) / (1.0 - _SECOND**count) + _TINY).sqrt()
-    shape = (weight.shape[1], weight.shape[2])
-    return _Levels(root, (size, middle, slow), _size(weight), agreement, shape, _scale(weight))
+    shape, bulk = (weight.shape[1], weight.shape[2]), _size(weight)
+    usual: Tensor | float = unit
+    if blind:
+        usual = state.setdefault("start", bulk) + _STILL * unit
+    return _Levels(root, (size, middle, slow), bulk, agreement, shape, unit, usual, blind)
 
 
 def _features(state: State, weight: Tensor, gradient: Tensor, level: _Levels, rows: slice) -> Tensor:
