@@ -1,7 +1,9 @@
 """Factors in the forward pass, hung on modules by name, so that any model can have them without being rewritten.
 
-A factor is a hook whose class is known here: it is copied with the model, traced by ``torch.compile`` and found again by name.
-It is no part of ``state_dict``; a model that is built anew gets it from its plan.
+A module with a factor becomes an instance of a subclass of its class, as PyTorch's own parametrizations and FSDP do it. Hooks
+would not do: ``torch.compile`` does not look at them when it takes a compiled graph again, so of two models of one class the
+second would get the factors of the first. Factors are copied and pickled with the model, and are no part of ``state_dict``; a
+model that is built anew gets them from its plan.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from tunewright.errors import ConfigError
 from tunewright.scaling.tensors import plain
 
 Where = Literal["input", "output", "query"]
+_FACTORS = "_tunewright_factors"
+_KINDS: dict[Any, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,29 +37,45 @@ class Multiplier:
     factor: float
 
 
-class _Before:
-    """Multiplies the first input, or the query."""
+class _Scaled:
+    """What a module with factors has before its own class."""
 
-    def __init__(self, factor: float, *, query: bool) -> None:
-        self.factor, self.query = factor, query
-
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if args:
-            return (args[0] * self.factor, *args[1:]), kwargs
-        name = "query" if self.query else next(iter(kwargs))
-        return args, {**kwargs, name: kwargs[name] * self.factor}
-
-
-class _After:
-    """Multiplies the output; of several outputs the first."""
-
-    def __init__(self, factor: float) -> None:
-        self.factor = factor
-
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        before, after = getattr(self, _FACTORS)
+        if before != 1.0:
+            if args:
+                args = (args[0] * before, *args[1:])
+            else:
+                name = "query" if "query" in kwargs else next(iter(kwargs))
+                kwargs = {**kwargs, name: kwargs[name] * before}
+        output = super().forward(*args, **kwargs)  # type: ignore[misc]
+        if after == 1.0:
+            return output
         if isinstance(output, tuple):
-            return (output[0] * self.factor, *output[1:])
-        return output * self.factor
+            return (output[0] * after, *output[1:])
+        return output * after
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return _restored, (type(self).__mro__[2],), vars(self)
+
+
+def _scaled(kind: Any) -> Any:
+    """The subclass for modules of a kind; it keeps the name, by which some models are known."""
+    if kind not in _KINDS:
+        _KINDS[kind] = type(kind.__name__, (_Scaled, kind), {"__module__": kind.__module__})
+    return _KINDS[kind]
+
+
+def _restored(kind: type[nn.Module]) -> Any:
+    found = _scaled(kind)
+    return found.__new__(found)
+
+
+class _Slow:
+    """Does nothing. A hook in a transformer layer keeps PyTorch from its fused inference, which knows of no factors."""
+
+    def __call__(self, module: nn.Module, args: Any) -> None:
+        return None
 
 
 def attach_(model: nn.Module, multipliers: Iterable[Multiplier]) -> None:
@@ -70,45 +90,45 @@ def attach_(model: nn.Module, multipliers: Iterable[Multiplier]) -> None:
     """
     detach_(model)
     modules = {plain(name): module for name, module in model.named_modules()}
+    wanted: dict[str, tuple[float, float]] = {}
     for m in multipliers:
         if m.module not in modules:
             raise ConfigError(
                 f"The plan multiplies at the module {m.module!r}; this model has none of that name. Use the plan of this model."
             )
-        if m.where == "output":
-            modules[m.module].register_forward_hook(_After(m.factor))
-        else:
-            modules[m.module].register_forward_pre_hook(
-                _Before(m.factor, query=m.where == "query"), with_kwargs=True
-            )
+        before, after = wanted.get(m.module, (1.0, 1.0))
+        wanted[m.module] = (before, after * m.factor) if m.where == "output" else (before * m.factor, after)
+    for name, factors in wanted.items():
+        module = modules[name]
+        setattr(module, _FACTORS, factors)
+        module.__class__ = _scaled(type(module))
+    for module in model.modules():
+        if isinstance(module, nn.TransformerEncoderLayer) and any(_has(m) for m in module.modules()):
+            module.register_forward_pre_hook(_Slow())
 
 
 def detach_(model: nn.Module) -> None:
     """Takes all factors off a model."""
     for module in model.modules():
-        for kind in ("forward_pre_hooks", "forward_hooks"):
-            hooks, extra = _hooks(module, kind), _hooks(module, f"{kind}_with_kwargs")
-            for key in [k for k, hook in hooks.items() if isinstance(hook, _Before | _After)]:
-                del hooks[key]
-                extra.pop(key, None)
+        if _has(module):
+            module.__class__ = type(module).__mro__[2]
+            delattr(module, _FACTORS)
+        hooks = vars(module)["_forward_pre_hooks"]
+        for key in [k for k, hook in hooks.items() if isinstance(hook, _Slow)]:
+            del hooks[key]
 
 
 def attached(model: nn.Module) -> tuple[Multiplier, ...]:
     """The factors that hang on a model, sorted by module."""
     found: list[Multiplier] = []
     for name, module in model.named_modules():
-        for hook in (
-            *_hooks(module, "forward_pre_hooks").values(),
-            *_hooks(module, "forward_hooks").values(),
-        ):
-            if isinstance(hook, _Before):
-                found.append(Multiplier(plain(name), "query" if hook.query else "input", hook.factor))
-            elif isinstance(hook, _After):
-                found.append(Multiplier(plain(name), "output", hook.factor))
+        if _has(module):
+            before, after = getattr(module, _FACTORS)
+            where: Where = "query" if isinstance(module, nn.MultiheadAttention) else "input"
+            found += [Multiplier(plain(name), where, before)] * (before != 1)
+            found += [Multiplier(plain(name), "output", after)] * (after != 1)
     return tuple(sorted(found, key=lambda m: (m.module, m.where)))
 
 
-def _hooks(module: nn.Module, kind: str) -> dict[int, Any]:
-    """PyTorch gives no public way to its hooks, and handles do not outlive a copy of the model."""
-    found: dict[int, Any] = vars(module)[f"_{kind}"]
-    return found
+def _has(module: nn.Module) -> bool:
+    return isinstance(module, _Scaled)

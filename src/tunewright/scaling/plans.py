@@ -35,7 +35,7 @@ Form = Literal["multipliers", "folded"]
 Sized = nn.Module | Shapes | Mapping[str, Any]
 Start = Literal["normal", "uniform", "constant", "keep"]
 _CARRIERS = frozenset({"linear", "conv", "embedding", "transposed"})
-_UNIFORM = frozenset({"linear", "conv", "transposed", "recurrent", "attention"})
+_UNIFORM = frozenset({"linear", "conv", "transposed", "recurrent", "attention", "projection"})
 
 
 class ScalingWarning(UserWarning):

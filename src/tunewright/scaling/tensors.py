@@ -40,8 +40,8 @@ class Weight:
 
     Attributes:
         shape: As the module has it.
-        owner: Kind of the module: linear, conv, transposed (matrices stored inputs first, transposed convolutions), embedding,
-            norm, attention, recurrent, other.
+        owner: Kind of the module: linear, projection (the output of an attention module), conv, transposed (matrices stored inputs
+            first, transposed convolutions), embedding, norm, attention, recurrent, other.
         module: Name of the module that owns it.
         groups: Groups of a convolution.
         owner_fan_in: Fan-in of the matrix beside a bias, 0 where there is none.
@@ -175,6 +175,10 @@ def _weight(
 
 def kind(module: nn.Module) -> str:
     """What sort of module it is, for the meaning of its weights' dimensions."""
+    if (
+        type(module).__name__ == "NonDynamicallyQuantizableLinear"
+    ):  # of MultiheadAttention, which reads its weight and never calls it
+        return "projection"
     if isinstance(module, nn.Linear):
         return "linear"
     if isinstance(module, (*_CONVOLUTIONS, *_TRANSPOSED)):
@@ -212,9 +216,9 @@ def default_std(weight: Weight, name: str) -> float | None:
         if len(shape) == 2:  # Xavier
             return math.sqrt(2.0 / sum(shape))
         return 0.0 if last == "in_proj_bias" else None
-    if weight.owner in ("linear", "conv") and len(shape) >= 2:
+    if weight.owner in ("linear", "conv", "projection") and len(shape) >= 2:
         return float((3 * math.prod(shape[1:])) ** -0.5)
-    if weight.owner in ("linear", "conv") and weight.owner_fan_in:
+    if weight.owner in ("linear", "conv", "projection") and weight.owner_fan_in:
         return float((3 * weight.owner_fan_in) ** -0.5)
     return None
 
