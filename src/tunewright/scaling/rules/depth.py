@@ -2,16 +2,18 @@
 
 *Use when*: rates are to be taken from a shallow residual network to a deep one; exact for blocks of one layer.
 
-*Do not use when*: the network has no residual branches. With blocks of several layers (transformers) the best rate still drifts
+*Do not use when*: the network has no residual branches, or they end in a ReLU: what has a mean adds up however small its share,
+so let them end in a linear layer or take the mean off. With blocks of several layers (transformers) the best rate still drifts
 with depth, which the paper proves to be so for every choice of exponents; check with two depths first.
 
 *Paper*: ``depth-mup``: Yang et al. 2023, Tensor Programs VI, arXiv:2310.02244, table 1. ``depthwise``: Bordelon et al. 2023,
 arXiv:2309.16620, table 1.
 
 *Differs*: the two papers have the same factors, so both names are one rule. They differ in what they say about it: Bordelon et
-al. hold the depth by dividing branches by the root of it and show that this has a limit, for blocks of any number of layers;
-Yang et al. show it to be the best among all exponents, and only for blocks of one layer. Yang et al. take the mean off the
-output of every branch ("remove mean"); this rule changes no modules. Biases and gains of a branch are treated as its matrices.
+al. show that the limit of infinite width and depth exists and report transfer for convolutional networks and vision
+transformers; Yang et al. show this choice to be the best among all exponents, and only for blocks of one layer. Yang et al. also
+take the mean off the output of every branch; this rule changes no modules. Biases and gains of a branch have the rate of its
+matrices.
 """
 
 from __future__ import annotations
