@@ -78,7 +78,12 @@ def shipped() -> str:
     """The verdicts as JSON, each with the methods of the catalogue that it is about: those whose module has its name."""
     from tunewright import catalog
 
-    entries: list[Any] = [*catalog.METHODS.values(), *catalog.INSIDE.values(), *catalog.REMOVING.values()]
+    entries: list[Any] = [
+        *catalog.METHODS.values(),
+        *catalog.INSIDE.values(),
+        *catalog.REMOVING.values(),
+        *catalog.PREDICTING.values(),
+    ]
     rows = []
     for name in names():
         record = stored(name)

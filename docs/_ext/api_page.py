@@ -32,6 +32,15 @@ here is everything that is imported from the package itself.
 """
 
 
+PREDICTING = """# Predicting the choice
+
+`tunewright.scaling`. Laws need nothing but the package; parametrizations and checks need PyTorch:
+`pip install "tunewright[torch]"`. Methods have [pages of their own](../methods/predicting.md); here is everything that is imported
+from the package itself.
+
+"""
+
+
 FEDERATED = """# Federated training
 
 `tunewright.federated` needs PyTorch: `pip install "tunewright[torch]"`. [The guide](../guides/federated.md) shows it at work.
@@ -68,6 +77,11 @@ def inside() -> str:
 def removing() -> str:
     """The same for what removes a choice."""
     return _page(importlib.import_module("tunewright.optim"), REMOVING)
+
+
+def predicting() -> str:
+    """The same for what predicts a choice."""
+    return _page(importlib.import_module("tunewright.scaling"), PREDICTING)
 
 
 def federated() -> str:

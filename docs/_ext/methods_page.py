@@ -89,6 +89,20 @@ Optimizers that need no learning rate, and schedules and batch sizes that choose
 """
 
 
+PREDICTING = """# Methods that predict a choice
+
+Parametrizations under which settings survive a change of size, checks of whether they do, and laws that say how the others move:
+classes, functions and objects of `tunewright.scaling` (most with extra `torch`), not names for `--method`. `tunewright methods
+--predicting` lists them in the terminal. Begin with [Tune small, train big](../guides/tune-small-train-big.md) and
+[Which scaling law, and when not](../guides/which-law.md). This page and those below it are generated.
+
+## Which to take
+
+| if you have | take |
+| --- | --- |
+"""
+
+
 def inside_page(name: str, method: Any) -> str:
     """The page of one method that is no sampler and no scheduler.
 
@@ -100,6 +114,11 @@ def inside_page(name: str, method: Any) -> str:
     notes = inspect.getdoc(importlib.import_module(module))
     if not notes:
         raise ValueError(f"A method needs a docstring in its file; {module} has none.")
+    if not inspect.isclass(found) and not callable(
+        found
+    ):  # an object that stands for the method, as a parametrization
+        attribute = type(found).__name__
+        found = type(found)
     kind = "autoclass" if inspect.isclass(found) else "autofunction"
     members = "   :members:\n" if inspect.isclass(found) else ""
     return f"""# `{name}`
@@ -117,16 +136,16 @@ def inside_page(name: str, method: Any) -> str:
 
 
 def _elsewhere(header: str, advice: Any, methods: dict[str, Any], kind: str) -> str:
-    removing = kind == "removing"
+    gives = {"removing": "removes", "predicting": "predicts"}.get(kind, "")
     parts = [header + "\n".join(f"| {question} | {answer} |" for question, answer in advice)]
     for family in dict.fromkeys(m.family for m in methods.values()):
-        more = " removes |" if removing else ""
+        more = f" {gives} |" if gives else ""
         parts.append(
             f"\n## {family.capitalize()}\n\n| method | what it does |{more} good for | costs | paper |"
         )
-        parts.append(f"| --- | --- |{' --- |' if removing else ''} --- | --- | --- |")
+        parts.append(f"| --- | --- |{' --- |' if gives else ''} --- | --- | --- |")
         parts += [
-            f"| [`{n}`]({kind}-{n}.md) | {m.summary} |{f' {m.removes} |' if removing else ''} {m.when} | {m.cost} | {m.paper} |"
+            f"| [`{n}`]({kind}-{n}.md) | {m.summary} |{f' {getattr(m, gives)} |' if gives else ''} {m.when} | {m.cost} | {m.paper} |"
             for n, m in methods.items()
             if m.family == family
         ]
@@ -146,11 +165,18 @@ def removing() -> str:
     return _elsewhere(REMOVING, catalog.WHICH_REMOVING, catalog.REMOVING, "removing")
 
 
+def predicting() -> str:
+    """The list of methods that predict a choice as MyST Markdown."""
+    catalog = importlib.import_module("tunewright.catalog")
+    return _elsewhere(PREDICTING, catalog.WHICH_PREDICTING, catalog.PREDICTING, "predicting")
+
+
 def elsewhere_pages() -> dict[str, str]:
-    """The text of every page of a method inside a run or that removes a choice, by file name."""
+    """The text of every page of a method inside a run or that removes or predicts a choice, by file name."""
     catalog = importlib.import_module("tunewright.catalog")
     listed = {f"methods/inside-{n}.md": inside_page(n, m) for n, m in catalog.INSIDE.items()}
-    return listed | {f"methods/removing-{n}.md": inside_page(n, m) for n, m in catalog.REMOVING.items()}
+    listed |= {f"methods/removing-{n}.md": inside_page(n, m) for n, m in catalog.REMOVING.items()}
+    return listed | {f"methods/predicting-{n}.md": inside_page(n, m) for n, m in catalog.PREDICTING.items()}
 
 
 def pages() -> dict[str, str]:

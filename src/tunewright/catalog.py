@@ -12,16 +12,20 @@ from tunewright.core.problem import Problem
 from tunewright.errors import ConfigError
 from tunewright.roster import ENTRIES, Method
 from tunewright.roster.inside import INSIDE, WHICH, Inside
+from tunewright.roster.predicting import PREDICTING, WHICH_PREDICTING, Predicting
 from tunewright.roster.removing import REMOVING, WHICH_REMOVING, Removing
 
 __all__ = [
     "INSIDE",
     "METHODS",
+    "PREDICTING",
     "REMOVING",
     "WHICH",
+    "WHICH_PREDICTING",
     "WHICH_REMOVING",
     "Inside",
     "Method",
+    "Predicting",
     "Removing",
     "build",
     "choose",

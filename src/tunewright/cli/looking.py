@@ -361,9 +361,14 @@ def compare(left: str, right: str, storage: str | None, as_json: bool) -> None:
     is_flag=True,
     help="Those that make a learning rate, schedule or batch size unnecessary (tunewright.optim).",
 )
+@click.option(
+    "--predicting",
+    is_flag=True,
+    help="Those that take settings from smaller models, less data or published laws (tunewright.scaling).",
+)
 @json_option
 @debug_option
-def methods(name: str | None, inside: bool, removing: bool, as_json: bool) -> None:
+def methods(name: str | None, inside: bool, removing: bool, predicting: bool, as_json: bool) -> None:
     """List the methods, with their papers and when to use them; or describe one."""
     import dataclasses
     import inspect
@@ -371,12 +376,13 @@ def methods(name: str | None, inside: bool, removing: bool, as_json: bool) -> No
     from tunewright import catalog
 
     known = name is not None and name in catalog.METHODS
-    inside = inside or (not known and not removing and name in catalog.INSIDE)
-    removing = removing or (not known and name in catalog.REMOVING)
-    if inside or removing:
+    inside = inside or (not known and not removing and not predicting and name in catalog.INSIDE)
+    removing = removing or (not known and not predicting and name in catalog.REMOVING)
+    predicting = predicting or (not known and name in catalog.PREDICTING)
+    if inside or removing or predicting:
         from tunewright.cli.elsewhere import show
 
-        show("inside" if inside else "removing", name, as_json)
+        show("inside" if inside else "removing" if removing else "predicting", name, as_json)
         return
     found = [catalog.find(name)] if name else list(catalog.METHODS.values())
     if as_json:
@@ -396,6 +402,7 @@ def methods(name: str | None, inside: bool, removing: bool, as_json: bool) -> No
         click.echo("auto chooses among them and says why; tunewright methods NAME describes one.")
         click.echo("Inside one run, by gradient: tunewright methods --inside.")
         click.echo("Without a learning rate to choose: tunewright methods --removing.")
+        click.echo("From smaller models and published laws: tunewright methods --predicting.")
 
 
 @click.command()

@@ -258,5 +258,6 @@ def _methods() -> Packed:
     found = [line(m.kind, m) for m in catalog.METHODS.values()]
     found += [line("inside", m) for m in catalog.INSIDE.values()]
     found += [line("removing", m) for m in catalog.REMOVING.values()]
+    found += [line("predicting", m) for m in catalog.PREDICTING.values()]
     body = encode(MethodsAnswer(found, claims))
     return Packed(body, digest(body))

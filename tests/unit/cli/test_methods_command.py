@@ -34,6 +34,40 @@ def test_both_lists_name_every_method() -> None:
         assert answer in removing
 
 
+def test_the_list_of_what_predicts_a_choice_names_every_method() -> None:
+    predicting = said("--predicting")
+    assert all(f"  {name} " in predicting for name in catalog.PREDICTING)
+    assert "--predicting" in said()
+    for question, answer in catalog.WHICH_PREDICTING:
+        assert question in predicting
+        assert answer in predicting
+    rows = json.loads(said("--predicting", "--json"))
+    assert [r["name"] for r in rows] == list(catalog.PREDICTING)
+    assert all(r["paper"] and r["when"] and r["cost"] and r["predicts"] for r in rows)
+
+
+def test_advice_on_predicting_names_what_there_is() -> None:
+    words = {w.strip(",;:.()") for _, answer in catalog.WHICH_PREDICTING for w in answer.split()}
+    assert len(words & set(catalog.PREDICTING)) >= 15
+    assert not {w for w in words if "-" in w} - set(catalog.PREDICTING)
+
+
+def test_every_parametrization_is_listed() -> None:
+    from tunewright.scaling.rules import RULES
+
+    assert set(RULES) - {"sp"} <= set(catalog.PREDICTING)
+
+
+@pytest.mark.parametrize("name", catalog.PREDICTING)
+def test_everything_that_predicts_a_choice_is_there_and_documented(name: str) -> None:
+    pytest.importorskip("torch")
+    entry = catalog.PREDICTING[name]
+    entry.load()
+    notes = sys.modules[entry.path.partition(":")[0]].__doc__ or ""
+    for part in ("*Use when*", "*Do not use when*", "*Paper*", "*Differs*"):
+        assert part in notes, f"{entry.path} does not say {part}"
+
+
 def test_json_has_every_field() -> None:
     rows = json.loads(said("--inside", "--json"))
     assert [r["name"] for r in rows] == list(catalog.INSIDE)
