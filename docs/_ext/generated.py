@@ -11,6 +11,7 @@ import errors_page
 import events_page
 import gallery_page
 import http_page
+import laws_page
 import methods_page
 import network_page
 
@@ -22,6 +23,7 @@ PAGES = {
     "methods/inside.md": methods_page.inside,
     "methods/removing.md": methods_page.removing,
     "methods/predicting.md": methods_page.predicting,
+    "methods/laws.md": laws_page.render,
     "methods/curve-network.md": network_page.render,
     "reference/api.md": api_page.render,
     "reference/hypergrad.md": api_page.inside,
