@@ -146,7 +146,17 @@ class _Measuring:
         number, self._next = self._next, self._next + 1
         self._flights[number] = (trial, seed)
         self._executor.submit(
-            Segment(number, number + 1, trial.config, goals, folder, until=high, high=high, seed=seed)
+            Segment(
+                number,
+                number + 1,
+                trial.config,
+                goals,
+                folder,
+                until=high,
+                high=high,
+                seed=seed,
+                stages=list(problem.scale.stages) if problem.scale is not None else [],
+            )
         )
 
     def _hear(self, message: FromWorker) -> Answer:

@@ -13,8 +13,11 @@ import msgspec
 from tunewright import catalog
 from tunewright.core.algorithm import Algorithm, describe
 from tunewright.core.declare import Declared, space_from
+from tunewright.core.domains import Choice
 from tunewright.core.limits import SPEC, checked_json, checked_name, checked_space
 from tunewright.core.problem import Fidelity, Limit, Objective, Problem, with_functions
+from tunewright.core.scale import Scale
+from tunewright.core.space import Space
 from tunewright.core.values import measured
 from tunewright.errors import ConfigError, SpaceConflict, StudyExists, StudyMissing
 from tunewright.run.session import Policy, Session
@@ -49,6 +52,7 @@ class Request:
     method: str | Algorithm[Any] | None
     options: Mapping[str, Any] | None
     seed: int | None
+    scale: Scale | None = None
 
 
 def check_name(name: object) -> None:
@@ -196,11 +200,12 @@ def open_study(
     if info is None and exist == "must":
         raise missing(name, store)
     declared = space_from(wanted.space) if wanted.space is not None or info is None else None
+    declared = _with_rules(declared, _scale_of(wanted, info))
     if info is None:
         assert declared is not None
         limits = tuple(Limit(metric, measured(metric, upper)) for metric, upper in wanted.limits.items())
         goal = wanted.objectives or (Objective("loss"),)
-        problem = Problem(declared.space, goal, wanted.fidelity, limits, wanted.seed or 0)
+        problem = Problem(declared.space, goal, wanted.fidelity, limits, wanted.seed or 0, wanted.scale)
         chosen = method_of(wanted.method or "auto", wanted.options, problem, resumable)
         spec = {"problem": problem.to_dict(), **_plain(chosen.spec)}
         checked_space(problem.space)
@@ -209,6 +214,44 @@ def open_study(
     session = session_of(store, info, declared, wanted.method, wanted.options, policy)
     _reconcile(session, wanted, declared, on_change)
     return session, declared
+
+
+def _scale_of(wanted: Request, info: StudyInfo | None) -> Scale | None:
+    """The scale of a study, stored or wanted.
+
+    Raises:
+        ConfigError: If it is no scale, or not the stored one.
+    """
+    scale: Any = wanted.scale
+    if scale is not None and not isinstance(scale, Scale):
+        raise ConfigError(f"scale must be a tunewright.scaling.Scale; got {scale!r:.80}. Declare what grows.")
+    if info is None:
+        return wanted.scale
+    stored = info.spec["problem"].get("scale")
+    kept = Scale.from_dict(stored) if stored else None
+    if wanted.scale not in (None, kept):
+        raise ConfigError(
+            f"A study keeps its scale; '{wanted.name}' has {kept}, got {wanted.scale}. Choose another name."
+        )
+    return kept
+
+
+def _with_rules(declared: Declared | None, scale: Scale | None) -> Declared | None:
+    """Where there are several parametrizations to choose from, the choice is a parameter like any other.
+
+    Raises:
+        ConfigError: If the space has a parameter of that name already.
+    """
+    if declared is None or scale is None or len(scale.rules) == 1:
+        return declared
+    if "rule" in declared.space.domains:
+        raise ConfigError(
+            "With several rules of a scale, 'rule' is the parameter that chooses among them; the space has one of its "
+            "own. Rename it."
+        )
+    space = declared.space
+    domains = {**space.domains, "rule": Choice(list(scale.rules))}
+    return declared._replace(space=Space(domains, when=space.when, constraints=space.own))
 
 
 def _plain(spec: dict[str, Any]) -> dict[str, Any]:

@@ -7,13 +7,14 @@ import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Unpack
+from typing import Any, Literal, Unpack
 
 from tunewright.core.algorithm import Algorithm
 from tunewright.core.declare import Declared
 from tunewright.core.events import Ended, Event, Interrupted, Paused, Record, Reported
 from tunewright.core.limits import error_kept
 from tunewright.core.problem import Fidelity
+from tunewright.core.scale import Scale
 from tunewright.core.space import Space
 from tunewright.core.trial import Ledger, Trial
 from tunewright.core.units import seconds, whole
@@ -32,9 +33,6 @@ from tunewright.run.watching import Watchers, Watching
 from tunewright.steering import Steered
 from tunewright.store.base import Store
 from tunewright.store.urls import open_store
-
-if TYPE_CHECKING:
-    pass
 
 Outcome = Literal["completed", "failed", "invalid"]
 _BUDGET = ("trials", "timeout", "target", "trial_timeout", "failures", "grace", "stop_when")
@@ -93,6 +91,7 @@ class Study(Steered):
         minimize: str | Sequence[str] = (),
         maximize: str | Sequence[str] = (),
         steps: int | tuple[int, int] | Fidelity | None = None,
+        scale: Scale | None = None,
         limits: Mapping[str, float] | None = None,
         method: str | Algorithm[Any] | None = None,
         options: Mapping[str, Any] | None = None,
@@ -112,6 +111,7 @@ class Study(Steered):
             minimize: Metric or metrics to make small; ``"loss"`` when neither this nor ``maximize`` is given.
             maximize: Metric or metrics to make large.
             steps: Steps of a full training, or ``(fewest, full)``, when trials report by step; more make trainings longer.
+            scale: What grows between the models to tune and the one that is meant, see ``scaling.Scale``; instead of steps.
             limits: Largest acceptable value of other metrics.
             method: ``"auto"``, a name such as ``"tpe"`` or ``"hyperband(tpe)"``, or an algorithm of your own.
             options: Hyper-hyperparameters of the method.
@@ -140,6 +140,7 @@ class Study(Steered):
             method,
             options,
             seed,
+            scale,
         )
         session, declared = open_study(open_store(storage), request, exist, on_change, resumable, policy)
         study = cls(session, declared)

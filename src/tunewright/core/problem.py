@@ -12,6 +12,7 @@ import numpy as np
 from tunewright.core.constraints import Predicate
 from tunewright.core.domains import Choice, Domain
 from tunewright.core.limits import checked_name
+from tunewright.core.scale import Scale
 from tunewright.core.space import Space
 from tunewright.errors import ConfigError
 
@@ -106,6 +107,7 @@ class Problem:
         fidelity: Present when trials can be trained for part of their full length.
         limits: Outcome constraints.
         seed: Root of all randomness of the study.
+        scale: What grows, when settings are tuned on smaller models; the fidelity then counts its points.
     """
 
     space: Space
@@ -113,6 +115,7 @@ class Problem:
     fidelity: Fidelity | None = None
     limits: tuple[Limit, ...] = ()
     seed: int = 0
+    scale: Scale | None = None
 
     def __post_init__(self) -> None:
         names = [o.name for o in self.objectives]
@@ -129,6 +132,13 @@ class Problem:
                 f"A seed must be a whole number in [0, 2**63); got {self.seed!r:.80}. Choose another."
             )
         object.__setattr__(self, "seed", seed)
+        if self.scale is not None:
+            points = Fidelity(self.scale.high, self.scale.low, "point")
+            if self.fidelity not in (None, points):
+                raise ConfigError(
+                    f"With a scale, its points are the steps of a study; got {self.fidelity}. Leave steps out."
+                )
+            object.__setattr__(self, "fidelity", points)
 
     @property
     def m(self) -> int:
@@ -155,13 +165,13 @@ class Problem:
 
     def with_space(self, space: Space) -> Problem:
         """The same problem over another version of the space."""
-        return Problem(space, self.objectives, self.fidelity, self.limits, self.seed)
+        return replace(self, space=space)
 
     def extended(self, high: int) -> Problem:
         """The same problem with another length of a full training.
 
         Raises:
-            ConfigError: If trials have no steps, or ``high`` is below the fewest steps.
+            ConfigError: If trials have no steps, ``high`` is below the fewest steps, or the points are those of a scale.
         """
         if self.fidelity is None:
             raise ConfigError(
@@ -169,7 +179,12 @@ class Problem:
                 f"Open a new study with steps=..."
             )
         longer = Fidelity(high, self.fidelity.low, self.fidelity.unit)
-        return Problem(self.space, self.objectives, longer, self.limits, self.seed)
+        if self.scale is not None and longer != self.fidelity:
+            raise ConfigError(
+                f"A study with a scale keeps its {self.fidelity.high} points; got {high}. "
+                f"Open a new study with another scale."
+            )
+        return replace(self, fidelity=longer)
 
     def revised(self, stored: Mapping[str, Any]) -> Problem:
         """The same problem over a new version of the space from its JSON form, as an ``Edited`` event holds it.
@@ -193,6 +208,8 @@ class Problem:
             }
         if self.limits:
             out["limits"] = [{"name": c.name, "upper": c.upper} for c in self.limits]
+        if self.scale is not None:
+            out["scale"] = self.scale.to_dict()
         return out
 
     @classmethod
@@ -204,6 +221,7 @@ class Problem:
             Fidelity(**data["fidelity"]) if data.get("fidelity") else None,
             tuple(Limit(**c) for c in data.get("limits", ())),
             int(data.get("seed", 0)),
+            Scale.from_dict(data["scale"]) if data.get("scale") else None,
         )
 
 

@@ -20,6 +20,7 @@ from tunewright.errors import TunewrightError
 from tunewright.run.driver import Driver, Summary
 from tunewright.run.executor import Sink
 from tunewright.run.messages import Answer, End, Finish, FromWorker, Segment
+from tunewright.run.stages import Channel, parts
 from tunewright.run.worker import Attempt, call, failure
 
 log = logging.getLogger(__name__)
@@ -83,17 +84,27 @@ class Coroutines:
             task.cancel()
 
     async def _train(self, segment: Segment) -> None:
-        attempt = Attempt(segment, self._say)
+        for part, say in parts(segment, self._tell):
+            say(await self._end(part, say))
+
+    async def _end(self, segment: Segment, say: Channel) -> Finish:
+        attempt = Attempt(segment, say)
         try:
-            message = attempt.finish(await call(self._function, attempt))
+            return attempt.finish(await call(self._function, attempt))
         except asyncio.CancelledError:
             outcome, reason = self._doom.get(segment.trial, ("killed", "the task was cancelled"))
-            message = Finish(
+            return Finish(
                 attempt.number, attempt.token, outcome, attempt.step, cost=attempt.seconds, error=reason
             )
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever user code raises belongs to the trial
-            message = failure(attempt, error)
+            return failure(attempt, error)
+
+    def _tell(self, message: FromWorker) -> Answer:
+        """Nobody waits for the answer to a last word."""
+        if not isinstance(message, Finish):
+            return self._say(message)
         self._inbox.put((message, Future()))
+        return Answer()
 
     def _say(self, message: FromWorker) -> Answer:
         reply: Future[Answer] = Future()

@@ -76,6 +76,7 @@ class Desk:
             attempt=trial.attempts,
             teacher=self._teacher(trial),
             flush=session.store.flushes,
+            stages=list(problem.scale.stages) if problem.scale is not None else [],
         )
 
     def _teacher(self, trial: Trial) -> str | None:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from tunewright.core.events import Cause
+from tunewright.core.scale import Stage
 
 End = Literal[
     "completed", "paused", "stopped", "failed", "invalid", "timed_out", "out_of_memory", "lost", "killed"
@@ -30,6 +31,9 @@ class Segment(msgspec.Struct, frozen=True, tag_field="kind", tag="segment", omit
         attempt: 1, and one more for every time its worker was lost.
         teacher: Name of the checkpoint of the trial that is to teach this one, or None.
         flush: Whether checkpoints are to survive a power cut.
+        stages: Sizes to train one after the other, where steps are points of a scale.
+        sizes: Sizes of the model to train now.
+        rule: Parametrization to train it under, where no parameter says so.
     """
 
     trial: int
@@ -45,6 +49,9 @@ class Segment(msgspec.Struct, frozen=True, tag_field="kind", tag="segment", omit
     attempt: int = 1
     teacher: str | None = None
     flush: bool = False
+    stages: list[Stage] = []
+    sizes: dict[str, int] = {}
+    rule: str = ""
 
 
 class Report(msgspec.Struct, frozen=True, tag_field="kind", tag="report", omit_defaults=True):

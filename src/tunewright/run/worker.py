@@ -20,14 +20,14 @@ from tunewright.core.limits import error_kept
 from tunewright.core.values import counted, returned, spent, split, spread
 from tunewright.errors import CheckpointError, ConfigError, InvalidTrial, LeaseLost, StoreUnavailable
 from tunewright.run.checkpoint import pack_tree, unpack_tree
-from tunewright.run.messages import Answer, End, Finish, FromWorker, Report, Save, Segment, Suggest
+from tunewright.run.messages import End, Finish, FromWorker, Report, Save, Segment, Suggest
+from tunewright.run.stages import Channel, parts
 from tunewright.store import blobs
 from tunewright.store.depots import beside
 
 _DICE = random.SystemRandom()  # pauses must not advance the generator that trainings draw from
 
 log = logging.getLogger(__name__)
-Channel = Callable[[FromWorker], Answer]
 _PATIENCE, _AGAIN = 60.0, 1.0
 _PACKAGE = str(Path(__file__).resolve().parent.parent) + os.sep
 
@@ -240,6 +240,29 @@ class Attempt:
         return [name for name, _ in self._segment.objectives]
 
     @property
+    def sizes(self) -> dict[str, int]:
+        """Sizes of the model to train now, in studies with a scale; else empty."""
+        return dict(self._segment.sizes)
+
+    def size(self, name: str) -> int:
+        """One of ``sizes``.
+
+        Raises:
+            ConfigError: If the study has no such size.
+        """
+        if name not in self._segment.sizes:
+            raise ConfigError(
+                f"trial.size needs a size of the study's scale; got {name!r}, it has {sorted(self._segment.sizes)}. "
+                f"Open the study with scale=Scale({{{name!r}: (base, target)}})."
+            )
+        return self._segment.sizes[name]
+
+    @property
+    def rule(self) -> str:
+        """Name of the parametrization to train under, in studies with a scale; else empty."""
+        return str(self.params.get("rule", self._segment.rule)) if self._segment.sizes else ""
+
+    @property
     def token(self) -> int:
         """The attempt's token, which fences it off once another one took over."""
         return self._segment.token
@@ -424,16 +447,17 @@ def execute(segment: Segment, function: Callable[..., Any], channel: Channel, *,
         channel: Where messages go.
         child: Whether this is a worker process; there, an interrupt ends the segment instead of the program.
     """
-    attempt = Attempt(segment, channel)
-    try:
-        message = attempt.finish(call(function, attempt))
-    except KeyboardInterrupt as error:
-        if not child:
-            raise
-        message = failure(attempt, error)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever user code raises belongs to the trial
-        message = failure(attempt, error)
-    channel(message)
+    for part, say in parts(segment, channel):
+        attempt = Attempt(part, say)
+        try:
+            message = attempt.finish(call(function, attempt))
+        except KeyboardInterrupt as error:
+            if not child:
+                raise
+            message = failure(attempt, error)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever user code raises belongs to the trial
+            message = failure(attempt, error)
+        say(message)
 
 
 def failure(attempt: Attempt, error: BaseException) -> Finish:
