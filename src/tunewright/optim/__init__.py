@@ -32,6 +32,7 @@ from tunewright.optim.frugal import Frugal
 from tunewright.optim.games import AdaOptDAPlus, OptDAPlus, Regret
 from tunewright.optim.hypergradient import HypergradientAdam, HypergradientSGD
 from tunewright.optim.innaprop import INNAprop
+from tunewright.optim.kfac import Kfac
 from tunewright.optim.learned.optimizer import LearnedOptimizer
 from tunewright.optim.momo import MoMo
 from tunewright.optim.momo_adam import MoMoAdam
@@ -58,6 +59,7 @@ from tunewright.optim.schedules.range_test import lr_range_test
 from tunewright.optim.schedules.snapshot import Snapshot
 from tunewright.optim.schedules.warmup_probe import warmup_probe
 from tunewright.optim.sensitivity import RateCurve, rate_sweep
+from tunewright.optim.shampoo import Shampoo
 from tunewright.optim.sparse import Mcp, Scad, coordinate_descent, fit_sparse, sparse_path
 from tunewright.optim.zeroth_order import SparseMeZO
 
@@ -88,6 +90,7 @@ __all__ = [
     "HypergradientAdam",
     "HypergradientSGD",
     "INNAprop",
+    "Kfac",
     "LDoG",
     "LearnedOptimizer",
     "LocalSgd",
@@ -114,6 +117,7 @@ __all__ = [
     "Scad",
     "ScheduleFreeAdamW",
     "ScheduleFreeSGD",
+    "Shampoo",
     "Snapshot",
     "SparseMeZO",
     "StochasticPolyak",

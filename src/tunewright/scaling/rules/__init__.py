@@ -15,6 +15,7 @@ RULES: dict[str, str] = {
     "u-mup": "tunewright.scaling.rules.umup:UNIT_MUP",
     "depth-mup": "tunewright.scaling.rules.depth:DEPTH_MUP",
     "depthwise": "tunewright.scaling.rules.depth:DEPTHWISE",
+    "second-order": "tunewright.scaling.rules.second_order:SECOND_ORDER",
 }
 
 
