@@ -10,9 +10,10 @@ from typing import get_args
 
 from tunewright.errors import ConfigError
 from tunewright.scaling.rules.base import Role, Tensor
-from tunewright.scaling.tensors import Shapes, Weight, default_std
+from tunewright.scaling.tensors import Shapes, Weight, default_std, slack
 
 _LISTED = 8
+_UNIFORM = frozenset({"linear", "projection", "conv", "transposed", "recurrent", "attention"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,14 +204,25 @@ def _role(owner: str, weight: Weight, growing: tuple[bool, ...]) -> Role | None:
         owner == "attention" and len(weight.shape) == 3
     ):  # bias_k, bias_v: vectors with two dimensions of length 1
         return "vector"
-    if owner == "other" and (len(weight.shape) != 2 or not all(growing)):
-        return None
+    if owner == "other":
+        return _role_of_other(weight, growing)
     into, out = _sides(owner, weight)
     if any(g for i, g in enumerate(growing) if i not in (into, out)):
         return None
     if growing[into] and growing[out]:
         return "hidden"
     return "output" if growing[into] else "input"
+
+
+def _role_of_other(weight: Weight, growing: tuple[bool, ...]) -> Role | None:
+    """A tensor of a module that is not known: told only where every reading of its dimensions comes to the same."""
+    if len(weight.shape) == 2 and all(growing):
+        return "hidden"
+    if (
+        weight.shape[0] == 1 and growing[-1] and sum(growing) == 1
+    ):  # added to every example: a token, or places
+        return "vector" if math.prod(weight.shape) == weight.shape[-1] else "input"
+    return None
 
 
 def _tensor(name: str, weight: Weight, was: Weight, role: Role, owner: str) -> Tensor:
@@ -232,9 +244,10 @@ def _tensor(name: str, weight: Weight, was: Weight, role: Role, owner: str) -> T
         )
     if role == "input":
         fans = (fans[0], fans[1], 1.0, fans[3])
-    return Tensor(
-        name, weight.shape, role, owner, *fans, _std(was, name), _std(weight, name) or _own(weight, was, name)
-    )
+    base = _std(was, name)
+    uniform = owner in _UNIFORM and base is not None and base == default_std(was, name)
+    own = base if weight.std is None and not uniform else _std(weight, name)
+    return Tensor(name, weight.shape, role, owner, *fans, base, own, uniform=uniform)
 
 
 def _std(weight: Weight, name: str) -> float | None:
@@ -242,14 +255,9 @@ def _std(weight: Weight, name: str) -> float | None:
     known = default_std(weight, name)
     if weight.std is None or weight.constant is not None:
         return known if weight.constant is None else 0.0
-    slack = 5 / (2 * math.prod(weight.shape)) ** 0.5
-    if known and abs(weight.std / known - 1) <= slack:
+    if known and abs(weight.std / known - 1) <= slack(math.prod(weight.shape)):
         return known
     return weight.std
-
-
-def _own(weight: Weight, was: Weight, name: str) -> float | None:
-    return 0.0 if weight.constant is not None else _std(was, name)
 
 
 def _aliases(

@@ -12,13 +12,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import nn
 
 from tunewright.errors import ConfigError
 from tunewright.scaling.tensors import plain
 
-Where = Literal["input", "output", "query"]
+Where = Literal["input", "output", "query", "first third"]
 _FACTORS = "_tunewright_factors"
+_PLACES: dict[Where, int] = {"input": 0, "query": 0, "output": 1, "first third": 2}
 _KINDS: dict[Any, Any] = {}
 
 
@@ -28,7 +30,8 @@ class Multiplier:
 
     Attributes:
         module: Name of the module that it is hung on.
-        where: On the module's first input, on its output, or on the argument ``query`` of an attention module.
+        where: On the module's first input, on its output, on the argument ``query`` of an attention module, or on the first third
+            of the output, where a layer makes queries, keys and values at once.
         factor: Its value.
     """
 
@@ -41,7 +44,7 @@ class _Scaled:
     """What a module with factors has before its own class."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        before, after = getattr(self, _FACTORS)
+        before, after, third = getattr(self, _FACTORS)
         if before != 1.0:
             if args:
                 args = (args[0] * before, *args[1:])
@@ -49,6 +52,9 @@ class _Scaled:
                 name = "query" if "query" in kwargs else next(iter(kwargs))
                 kwargs = {**kwargs, name: kwargs[name] * before}
         output = super().forward(*args, **kwargs)  # type: ignore[misc]
+        if third != 1.0:
+            cut = output.shape[-1] // 3
+            output = torch.cat([output[..., :cut] * third, output[..., cut:]], dim=-1)
         if after == 1.0:
             return output
         if isinstance(output, tuple):
@@ -90,17 +96,16 @@ def attach_(model: nn.Module, multipliers: Iterable[Multiplier]) -> None:
     """
     detach_(model)
     modules = {plain(name): module for name, module in model.named_modules()}
-    wanted: dict[str, tuple[float, float]] = {}
+    wanted: dict[str, list[float]] = {}
     for m in multipliers:
         if m.module not in modules:
             raise ConfigError(
                 f"The plan multiplies at the module {m.module!r}; this model has none of that name. Use the plan of this model."
             )
-        before, after = wanted.get(m.module, (1.0, 1.0))
-        wanted[m.module] = (before, after * m.factor) if m.where == "output" else (before * m.factor, after)
+        wanted.setdefault(m.module, [1.0, 1.0, 1.0])[_PLACES[m.where]] *= m.factor
     for name, factors in wanted.items():
         module = modules[name]
-        setattr(module, _FACTORS, factors)
+        setattr(module, _FACTORS, tuple(factors))
         module.__class__ = _scaled(type(module))
     for module in model.modules():
         if isinstance(module, nn.TransformerEncoderLayer) and any(_has(m) for m in module.modules()):
@@ -123,10 +128,10 @@ def attached(model: nn.Module) -> tuple[Multiplier, ...]:
     found: list[Multiplier] = []
     for name, module in model.named_modules():
         if _has(module):
-            before, after = getattr(module, _FACTORS)
-            where: Where = "query" if isinstance(module, nn.MultiheadAttention) else "input"
-            found += [Multiplier(plain(name), where, before)] * (before != 1)
-            found += [Multiplier(plain(name), "output", after)] * (after != 1)
+            first: Where = "query" if isinstance(module, nn.MultiheadAttention) else "input"
+            places: tuple[Where, ...] = (first, "output", "first third")
+            factors = zip(places, getattr(module, _FACTORS), strict=True)
+            found += [Multiplier(plain(name), where, factor) for where, factor in factors if factor != 1]
     return tuple(sorted(found, key=lambda m: (m.module, m.where)))
 
 

@@ -26,16 +26,15 @@ from torch import nn
 from tunewright.errors import ConfigError
 from tunewright.scaling import multipliers
 from tunewright.scaling.growth import Grown, compare
-from tunewright.scaling.multipliers import Multiplier
+from tunewright.scaling.multipliers import Multiplier, Where
 from tunewright.scaling.rules import rule as rule_named
 from tunewright.scaling.rules.base import OPTIMIZERS, Optimizer, Role, Rule, Scales, Setting, Tensor, Tuned
-from tunewright.scaling.tensors import Shapes, plain, shapes
+from tunewright.scaling.tensors import PACKED, Shapes, plain, shapes
 
 Form = Literal["multipliers", "folded"]
 Sized = nn.Module | Shapes | Mapping[str, Any]
 Start = Literal["normal", "uniform", "constant", "keep"]
 _CARRIERS = frozenset({"linear", "conv", "embedding", "transposed"})
-_UNIFORM = frozenset({"linear", "conv", "transposed", "recurrent", "attention", "projection"})
 
 
 class ScalingWarning(UserWarning):
@@ -328,7 +327,7 @@ class _Maker:
         self.rule, self.optimizer, self.form, self.tuned = rule, optimizer, form, tuned
         self.model, self.grown = model, grown
         self.notes: list[str] = []
-        self.factors: dict[tuple[str, Literal["input", "output", "query"]], float] = {}
+        self.factors: dict[tuple[str, Where], float] = {}
         depths = [t.depth for t in grown.tensors.values()]
         self.depth = max(depths)
         if self.depth != 1 and "depth" not in rule.transfers:
@@ -402,7 +401,7 @@ class _Maker:
             self._hang(other.rpartition(".")[0], seen.owner, there.multiplier)
 
     def _hang(self, module: str, owner: str, factor: float) -> None:
-        where: Literal["input", "output"] = "output" if owner == "embedding" else "input"
+        where: Where = "output" if owner == "embedding" else "input"
         self.factors[module, where] = self.factors.get((module, where), 1.0) * factor
 
     def _start(self, tensor: Tensor, found: Scales) -> tuple[Start, float, float]:
@@ -415,7 +414,7 @@ class _Maker:
             return "keep", 0.0, 0.0
         if found.std == 0:
             return "constant", 0.0, weight.constant or 0.0
-        return ("uniform" if weight.owner in _UNIFORM else "normal"), found.std, 0.0
+        return ("uniform" if tensor.uniform else "normal"), found.std, 0.0
 
     def hung(self) -> tuple[Multiplier, ...]:
         """Every multiplier: of tensors, branches and attention."""
@@ -430,11 +429,15 @@ class _Maker:
                     "an attribute num_heads."
                 )
             factor = self.rule.attention(growth or 1.0, self.setting(1.0, 1))
-            packed = f"{module}.weight" not in self.model.weights
             if factor != 1:
-                where: Literal["query", "output"] = "query" if packed else "output"
+                where = self._where_of_queries(module)
                 self.factors[module, where] = self.factors.get((module, where), 1.0) * factor
         return tuple(Multiplier(m, w, f) for (m, w), f in sorted(self.factors.items()))
+
+    def _where_of_queries(self, module: str) -> Where:
+        if f"{module}.weight" not in self.model.weights:
+            return "query"
+        return "first third" if module.rpartition(".")[2] in PACKED else "output"
 
 
 def _folded(found: Scales, optimizer: str) -> Scales:

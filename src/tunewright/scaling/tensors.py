@@ -18,6 +18,8 @@ _WRAPPERS = re.compile(r"(^|\.)(_orig_mod|module|_fsdp_wrapped_module|_checkpoin
 _QUERIES = ("query", "q_proj", "to_q", "q_lin", "wq")
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+PACKED = ("c_attn", "qkv")
+"""Names of layers that make queries, keys and values at once, in this order."""
 _HEADS = ("num_heads", "heads", "n_heads", "n_head", "num_attention_heads")
 _BRANCH_ENDS: Mapping[str, tuple[str, ...]] = {
     "TransformerEncoderLayer": ("dropout1", "dropout2"),
@@ -117,6 +119,7 @@ def shapes(model: nn.Module) -> Shapes:
             f"A model must be a torch.nn.Module (or its saved shapes); got {type(model).__name__}. Call the function that builds it."
         )
     modules = {plain(name): module for name, module in model.named_modules()}
+    nominal = _nominal(model)
     names: dict[int, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         names.setdefault(id(parameter), []).append(plain(name))
@@ -129,7 +132,7 @@ def shapes(model: nn.Module) -> Shapes:
         own = plain(name)
         others = tuple(sorted(set(names[id(parameter)]) - {own}))
         owners = tuple(_owner(modules[other.rpartition(".")[0]]) for other in others)
-        weights[own] = _weight(own, parameter, modules[own.rpartition(".")[0]], others, owners)
+        weights[own] = _weight(own, parameter, modules[own.rpartition(".")[0]], others, owners, nominal)
     if not weights:
         raise ConfigError("A model must have parameters; this one has none.")
     return Shapes(dict(sorted(weights.items())), dict(_branches(modules)), dict(_heads(modules)))
@@ -145,6 +148,7 @@ def _weight(
     module: nn.Module,
     tied: tuple[str, ...],
     owners: tuple[str, ...],
+    nominal: tuple[float, ...],
 ) -> Weight:
     std = constant = None
     if parameter.device.type != "meta":
@@ -153,7 +157,11 @@ def _weight(
         constant = (
             first if bool((values == first).all()) and (values.numel() > 1 or first in (0, 1)) else None
         )
-        std = 0.0 if constant is not None else float(values.square().mean().sqrt())
+        std = (
+            0.0
+            if constant is not None
+            else _snapped(float(values.square().mean().sqrt()), values.numel(), nominal)
+        )
     matrix = getattr(module, "weight", None)
     fan_in = 0
     if isinstance(matrix, torch.Tensor) and matrix.dim() >= 2 and parameter.dim() == 1:
@@ -171,6 +179,25 @@ def _weight(
         std,
         constant,
     )
+
+
+def slack(elements: int) -> float:
+    """How far a measured deviation may be from the true one, as a share of it: five standard errors."""
+    return float(5 / (2 * elements) ** 0.5)
+
+
+def _snapped(measured: float, elements: int, nominal: tuple[float, ...]) -> float:
+    return next((n for n in nominal if abs(measured / n - 1) <= slack(elements)), measured)
+
+
+def _nominal(model: nn.Module) -> tuple[float, ...]:
+    """Deviations that the configuration of a transformers model names: its own, and GPT-2's of what ends a branch."""
+    config = getattr(model, "config", None)
+    found = getattr(config, "initializer_range", None)
+    if not isinstance(found, float) or found <= 0:
+        return ()
+    layers = getattr(config, "num_hidden_layers", None)
+    return (found, found / (2 * layers) ** 0.5) if isinstance(layers, int) and layers else (found,)
 
 
 def kind(module: nn.Module) -> str:
@@ -246,13 +273,15 @@ def _heads(modules: Mapping[str, nn.Module]) -> Iterator[tuple[str, int]]:
         if isinstance(module, nn.MultiheadAttention):
             yield name, int(module.head_dim)
             continue
-        for query in _QUERIES:
+        for query in (*_QUERIES, *PACKED):
             child = getattr(module, query, None)
-            if isinstance(child, nn.Linear):
+            if isinstance(child, nn.Module) and kind(child) in ("linear", "transposed"):
                 holders = (module, getattr(module, "config", None))
                 counts = [
                     int(n) for h in holders for a in _HEADS if isinstance(n := getattr(h, a, None), int) and n
                 ]
-                size = child.out_features // counts[0] if counts else 0
+                weight = dict(child.named_parameters())["weight"]
+                outputs = int(weight.shape[1 if kind(child) == "transposed" else 0])
+                size = outputs // counts[0] // (3 if query in PACKED else 1) if counts else 0
                 yield f"{name}.{query}" if name else query, size
                 break

@@ -59,6 +59,7 @@ class Tensor:
         in_branch: Whether it is part of a residual branch.
         depth: Blocks over those of the base, for tensors of blocks; else 1.
         blocks: Blocks at this size, for tensors of blocks; else 1.
+        uniform: Whether its first values are uniform, as PyTorch's own of linear layers are.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Tensor:
     in_branch: bool = False
     depth: float = 1.0
     blocks: int = 1
+    uniform: bool = False
 
 
 @dataclass(frozen=True, slots=True)
