@@ -207,7 +207,8 @@ def _train(cell: Cell) -> Curves:
         slope = torch.func.vmap(torch.func.grad(loss), in_dims=(0, 0, 0))
         measure = torch.func.vmap(loss, in_dims=(0, None, None))
         held = torch.from_numpy(pieces(_HELD_OUT * CONTEXT, 1))
-        with torch.no_grad():
+        # The fused attention would be run for one model after another
+        with torch.no_grad(), torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
             found = _loop(
                 cell, weights, factors, named, slope, lambda v: measure(named(v), held[:, :-1], held[:, 1:])
             )
