@@ -11,17 +11,25 @@ from typing import Any
 _WHERE = {
     "Entry": "tunewright.scaling.plans",
     "Family": "tunewright.scaling.families",
+    "How": "tunewright.scaling.sweeping",
     "Multiplier": "tunewright.scaling.multipliers",
     "Plan": "tunewright.scaling.plans",
     "RULES": "tunewright.scaling.rules",
     "Scale": "tunewright.core.scale",
     "ScalingWarning": "tunewright.scaling.plans",
-    "How": "tunewright.scaling.sweeping",
     "Sweep": "tunewright.scaling.sweeping",
+    "Transfer": "tunewright.scaling.proxy",
     "Tuned": "tunewright.scaling.rules.base",
+    "critical_batch_size": "tunewright.scaling.critical",
+    "fit_critical_law": "tunewright.scaling.critical",
+    "fit_horizon": "tunewright.scaling.horizon",
+    "gradient_noise_scale": "tunewright.scaling.noise",
+    "noise_scale": "tunewright.scaling.noise",
+    "optimal_rate": "tunewright.scaling.horizon",
     "plan": "tunewright.scaling.plans",
     "shapes": "tunewright.scaling.tensors",
     "sweep": "tunewright.scaling.sweeping",
+    "transfer_rate": "tunewright.scaling.horizon",
 }
 
 __all__ = [
@@ -34,10 +42,18 @@ __all__ = [
     "Scale",
     "ScalingWarning",
     "Sweep",
+    "Transfer",
     "Tuned",
+    "critical_batch_size",
+    "fit_critical_law",
+    "fit_horizon",
+    "gradient_noise_scale",
+    "noise_scale",
+    "optimal_rate",
     "plan",
     "shapes",
     "sweep",
+    "transfer_rate",
 ]
 
 
