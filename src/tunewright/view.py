@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from tunewright.analysis.accessor import Plots
     from tunewright.run.showing import Shown
+    from tunewright.scaling.proxy import Transfer
 
 
 class View:
@@ -120,6 +121,23 @@ class View:
         for record in self._session.store.read(self._session.info.id):
             history.apply(record.event)
         return history
+
+    def transfer(self, parameter: str | None = None) -> Transfer:
+        """Settings for the target of the study's scale, from its trials at proxy sizes.
+
+        Args:
+            parameter: The rate that is followed from size to size; by default ``lr``, or the only parameter on a log scale.
+
+        Returns:
+            The settings with an interval, what they cost in trainings of the target, and the parametrization; or the reason
+            why the proxies do not tell.
+
+        Raises:
+            ConfigError: If the study has no scale or several objectives, or it is not clear which parameter is the rate.
+        """
+        from tunewright.scaling.proxy import transfer
+
+        return transfer(self.problem, self.trials, parameter)
 
     def checkpoint(self, trial: Trial | int, default: Any = None) -> Any:
         """What a trial has in its checkpoint, such as trained weights, or ``default`` when it has none.

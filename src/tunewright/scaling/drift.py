@@ -1,0 +1,231 @@
+"""Where the best learning rate lies at each size, where it will lie at the target, and how sure that is.
+
+*Use when* losses at several rates are known for two or more sizes: from a study with a scale, or from any table.
+
+*Do not use when* the optimum may have several valleys, or a size has fewer than five rates that did not diverge.
+
+*Paper*: the transfer of the best rate is what Yang et al. 2022 (arXiv:2203.03466) claim for muP; a power law in the width is
+what standard parametrization shows (their figure 1; Everett et al. 2024, arXiv:2407.05872). Between-size spread is that of
+DerSimonian, Laird 1986, Controlled Clinical Trials 7(3), and the interval for one more size that of Higgins et al. 2009.
+
+*Differs*: the optimum at a size is the lowest point of a parabola through the better half of the losses over the log of the
+rate, with percentile intervals over resampled trainings; a resample whose parabola has no lowest point gives its best rate.
+
+*Cost*: about 50 microseconds per resample and size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tunewright.errors import ConfigError
+
+Floats = NDArray[np.float64]
+LEVEL = 0.9
+LEAST = 5
+_EDGE = 0.05
+_DRAWS = 400
+_Z = 1.6449
+_STEEPEST = 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class Optimum:
+    """Where the loss of one size is lowest over the rate.
+
+    Attributes:
+        growth: Doublings of the size from the base's.
+        rate: The best rate.
+        low: Lower end of its interval of 90 percent.
+        high: Upper end.
+        loss: Loss there.
+        curvature: Loss added by one squared doubling of the rate; 0 where no parabola fits.
+        count: Trainings with a finite loss.
+        diverged: Trainings without one.
+        edge: ``low`` or ``high`` if the optimum lies at that end of the searched range, else empty.
+        draws: Log2 of the best rate in resampled trainings, shape ``(b,)``.
+    """
+
+    growth: float
+    rate: float
+    low: float
+    high: float
+    loss: float
+    curvature: float
+    count: int
+    diverged: int
+    edge: str
+    draws: Floats = field(repr=False, compare=False)
+
+    @property
+    def variance(self) -> float:
+        """Of the log2 of the rate, at least that of a tenth of a doubling, below which nothing is known of a parabola's form."""
+        return max(float(self.draws.var()), 0.01)
+
+
+class Prediction(NamedTuple):
+    """The best rate at another size.
+
+    Attributes:
+        rate: Its estimate.
+        low: Lower end of its interval of 90 percent.
+        high: Upper end.
+        spread: Standard deviation of its log2.
+    """
+
+    rate: float
+    low: float
+    high: float
+    spread: float
+
+
+class _Parabola(NamedTuple):
+    at: float
+    loss: float
+    curvature: float
+
+
+def optimum(
+    rates: Sequence[float] | Floats,
+    losses: Sequence[float] | Floats,
+    searched: tuple[float, float],
+    rng: np.random.Generator,
+    *,
+    growth: float = 0.0,
+    others: Floats | None = None,
+) -> Optimum:
+    """The best rate at one size.
+
+    Args:
+        rates: Shape ``(n,)``, positive.
+        losses: Lower is better, not finite where the training diverged, shape ``(n,)``.
+        searched: Ends of the range that rates were drawn from.
+        rng: For resampling.
+        growth: Doublings of the size from the base's.
+        others: What else was varied, each column within [0, 1], shape ``(n, p)``; its linear effect is taken out where there
+            are enough trainings.
+
+    Raises:
+        ConfigError: If fewer than five trainings, or trainings at fewer than four rates, have a finite loss.
+    """
+    z, loss = np.log2(np.asarray(rates, dtype=np.float64)), np.asarray(losses, dtype=np.float64)
+    good = np.isfinite(loss)
+    if good.sum() < LEAST or len(np.unique(z[good])) < LEAST - 1:
+        raise ConfigError(
+            f"A best rate needs {LEAST} trainings that did not diverge, at {LEAST - 1} rates or more; got {int(good.sum())} "
+            f"of {len(z)} at {len(np.unique(z[good]))}. Run more trials."
+        )
+    more = np.zeros((len(z), 0)) if others is None else np.asarray(others, dtype=np.float64)
+    z, loss, more = z[good], loss[good], more[good]
+    low, high = math.log2(searched[0]), math.log2(searched[1])
+    found = _lowest(z, loss, more)
+    n = len(z)
+    picks = rng.integers(0, n, size=(_DRAWS, n))
+    draws = np.array([_lowest(z[i], loss[i], more[i]).at for i in picks])
+    ends = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    margin = _EDGE * (high - low)
+    edge = "low" if found.at < low + margin else "high" if found.at > high - margin else ""
+    return Optimum(
+        growth,
+        2.0**found.at,
+        2.0 ** min(ends[0], found.at),
+        2.0 ** max(ends[1], found.at),
+        found.loss,
+        found.curvature,
+        n,
+        int((~good).sum()),
+        edge,
+        draws,
+    )
+
+
+def _lowest(z: Floats, loss: Floats, more: Floats) -> _Parabola:
+    """The lowest point of a parabola through the better half of the losses, else the best of them."""
+    n = len(z)
+    order = np.argsort(loss, kind="stable")
+    z, loss, more = z[order], loss[order], more[order]
+    keep = min(n, max(LEAST, math.ceil(n / 2)))
+    z, loss, more = z[:keep], loss[:keep], more[:keep]
+    best = _Parabola(float(z[0]), float(loss[0]), 0.0)
+    middle = z.mean()
+    u = z - middle
+    if len(np.unique(u)) < 3:
+        return best
+    columns = [np.ones(keep), u, u * u]
+    if more.shape[1] and keep >= 2 * (3 + more.shape[1]):
+        columns += list((more - more[0]).T)
+    fit = np.linalg.lstsq(np.stack(columns, axis=1), loss, rcond=None)[0]
+    c, b, a = float(fit[0]), float(fit[1]), float(fit[2])
+    if not 0.0 < a < _STEEPEST:
+        return best
+    # Beyond what was tried, a parabola is a guess.
+    at = min(max(-b / (2 * a), float(u.min())), float(u.max()))
+    return _Parabola(at + float(middle), c + b * at + a * at * at, a)
+
+
+def agree(optima: Sequence[Optimum]) -> tuple[Optimum, Optimum] | None:
+    """Two sizes whose intervals have nothing in common, those furthest apart; None if there are none."""
+    gaps = [(a.low / b.high, a, b) for a in optima for b in optima if a.low > b.high]
+    return None if not gaps else max(gaps, key=lambda g: g[0])[1:]
+
+
+def pooled(optima: Sequence[Optimum]) -> Prediction:
+    """The best rate at any size, for a rule under which it does not move.
+
+    Args:
+        optima: One per size.
+    """
+    means = np.array([math.log2(o.rate) for o in optima])
+    variances = np.array([o.variance for o in optima])
+    w = 1.0 / variances
+    centre = float((w * means).sum() / w.sum())
+    between = 0.0
+    if len(optima) > 1:
+        q = float((w * (means - centre) ** 2).sum())
+        between = max(0.0, (q - (len(optima) - 1)) / float(w.sum() - (w * w).sum() / w.sum()))
+    w = 1.0 / (variances + between)
+    centre = float((w * means).sum() / w.sum())
+    spread = math.sqrt(1.0 / float(w.sum()) + between)
+    return Prediction(2.0**centre, 2.0 ** (centre - _Z * spread), 2.0 ** (centre + _Z * spread), spread)
+
+
+def slope(optima: Sequence[Optimum]) -> tuple[float, float, float]:
+    """Doublings of the best rate per doubling of the size: estimate and interval of 90 percent.
+
+    Args:
+        optima: Of two sizes or more.
+    """
+    _, draws, found = _line(optima, 0.0)
+    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return found, float(min(low, found)), float(max(high, found))
+
+
+def extrapolated(optima: Sequence[Optimum], growth: float) -> Prediction:
+    """The best rate at a size by the power law through the sizes that are known.
+
+    Args:
+        optima: Of two sizes or more.
+        growth: Doublings of that size from the base's.
+    """
+    at, _, _ = _line(optima, growth)
+    low, high = np.quantile(at[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    rate = float(at[0])
+    return Prediction(
+        2.0**rate, 2.0 ** min(float(low), rate), 2.0 ** max(float(high), rate), float(at[1:].std())
+    )
+
+
+def _line(optima: Sequence[Optimum], growth: float) -> tuple[Floats, Floats, float]:
+    """Values of the line at a size, first of the estimates and then of each resample; slopes of resamples; the slope."""
+    x = np.array([o.growth for o in optima])
+    w = np.array([1.0 / o.variance for o in optima])
+    y = np.column_stack([np.append(math.log2(o.rate), o.draws) for o in optima])
+    mean_x, mean_y = float((w * x).sum() / w.sum()), (y * w).sum(axis=1) / w.sum()
+    slopes = ((x - mean_x) * w * (y - mean_y[:, None])).sum(axis=1) / float((w * (x - mean_x) ** 2).sum())
+    return mean_y + slopes * (growth - mean_x), slopes[1:], float(slopes[0])
