@@ -32,9 +32,9 @@ def test_quantities_are_read_as_people_write_them(text, value):
     assert laws.quantity(text) == pytest.approx(value)
 
 
-@pytest.mark.parametrize("text", ["", "B", "1.3 billion", "nan", "-1B", 0, "inf", "1BB"])
+@pytest.mark.parametrize("text", ["", "B", "1.3 billion", "nan", "-1B", 0, "inf", "1BB", True, None])
 def test_what_is_no_quantity_is_refused(text):
-    with pytest.raises(ConfigError, match="quantity must be"):
+    with pytest.raises(ConfigError, match="A quantity must be"):
         laws.quantity(text)
 
 
@@ -174,3 +174,28 @@ def test_laws_of_my_own_stand_beside_the_published():
     found = laws.recommend(params="100M", extra=[mine], only=["mine", "porian-lr"])
     assert found["mine"].value == pytest.approx(1e-8)
     assert "a factor of" in found.conflicts[0].reason
+
+
+def test_a_law_that_cannot_be_asked_but_contradicts_is_mentioned():
+    found = laws.recommend(params="1B", tokens="100B")
+    assert any(
+        n.startswith("token-horizon was not asked (it needs base_lr and base_tokens)") for n in found.notes
+    )
+
+
+def test_an_own_law_needs_a_name_of_its_own():
+    with pytest.raises(ConfigError, match="name of its own"):
+        laws.recommend(params=1e9, extra=[laws.get("porian-lr")])
+
+
+def test_intervals_of_the_refitted_chinchilla_law_are_those_of_a_bootstrap():
+    inside = laws.get("chinchilla-loss").predict(params="1B", tokens="20B")
+    far = laws.get("chinchilla-loss").predict(params="70B", tokens="1.4T")
+    # The scatter of single runs alone is 0.75 %; further out the errors of the coefficients are added.
+    assert 1.01 < inside.high / inside.value < 1.03
+    assert far.high / far.value > inside.high / inside.value
+    optimal = laws.get("chinchilla-params")
+    near, gopher = (optimal.predict(flops=c) for c in (1e20, 5.76e23))
+    assert near.high / near.value < gopher.high / gopher.value
+    # Hoffmann et al. chose 70 billion parameters for this compute by the first two of their approaches.
+    assert gopher.low < 70e9 < gopher.high

@@ -275,3 +275,21 @@ def test_a_table_gives_the_laws_that_its_columns_suffice_for():
     assert best[0].coefficients["exponent_tokens"] == pytest.approx(0.307)
     with pytest.raises(ConfigError, match="A table must have"):
         laws.fit_columns({"params": n, "loss": loss})
+
+
+def test_senseless_arguments_of_fits_are_refused():
+    n, d, loss = runs(0.0)
+    with pytest.raises(ConfigError, match="bootstrap of 2 or more"):
+        laws.fit_loss(n, d, loss, bootstrap=0)
+    with pytest.raises(ConfigError, match="needs inputs other than its target"):
+        laws.fit_power(loss, {})
+    with pytest.raises(ConfigError, match="Weights must be positive and one per run"):
+        laws.fit_power(loss, {"params": n}, weights=[1.0])
+    with pytest.raises(ConfigError, match="between 0 and 1"):
+        laws.fit_loss(n, d, loss, bootstrap=5).predict(params=1e8, tokens=2e9, level=95)
+    with pytest.raises(ConfigError, match="Swept settings must be positive"):
+        laws.optimum({"lr": [0.0, 0.1, 0.2, 0.3]}, [3.0, 2.0, 2.0, 3.0])
+    with pytest.raises(ConfigError, match="one loss per cell"):
+        laws.optimum({"lr": [0.1, 0.2, 0.3, 0.4]}, [3.0, 2.0])
+    with pytest.raises(ConfigError, match="needs sweeps; got none"):
+        laws.fit_surface([])

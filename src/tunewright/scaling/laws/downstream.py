@@ -14,7 +14,17 @@ from typing import Any
 import numpy as np
 
 from tunewright.errors import ConfigError
-from tunewright.scaling.laws.fit import Array, Fit, checked, gate, named, outlying, share, widening
+from tunewright.scaling.laws.fit import (
+    Array,
+    Fit,
+    checked,
+    cloud_size,
+    gate,
+    named,
+    outlying,
+    share,
+    widening,
+)
 from tunewright.scaling.laws.law import LOSS, Box, Prediction
 
 _RATES = np.geomspace(0.05, 8.0, 160)
@@ -49,6 +59,7 @@ def fit_error(
     Raises:
         ConfigError: If models are too few, hardly differ in loss, diverged, errors are no errors, or the law does not describe them.
     """
+    cloud_size(bootstrap)
     data, kept = checked(
         {"error": error, "exp(loss)": np.exp(np.asarray(loss, float))},
         "error",

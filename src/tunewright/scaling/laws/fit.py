@@ -83,6 +83,7 @@ class Fit:
     ) -> tuple[float, float]:
         """Percentile interval of anything computed from the coefficients, such as ``beta / (alpha + beta)``."""
         values = np.asarray(quantity(self._members()), float)
+        _level(level)
         low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
         return float(low), float(high)
 
@@ -107,6 +108,7 @@ class Fit:
         Raises:
             ConfigError: As ``Law.predict``.
         """
+        _level(level)
         said = self.as_law().predict(extrapolate=extrapolate, **inputs)
         clouds = np.asarray(self.function(self._members(), said.inputs), float)
         rng = np.random.default_rng((self.seed, 1))
@@ -191,6 +193,11 @@ def checked(
     return arrays, kept
 
 
+def _level(level: float) -> None:
+    if not 0 < level < 1:
+        raise ConfigError(f"A level must lie between 0 and 1; got {level:g}. Write 0.95 for 95 per cent.")
+
+
 def named(positions: Positions) -> str:
     """``run 3`` or ``runs 3, 8, 9 and 4 more``."""
     listed = [str(int(p)) for p in positions[:8]]
@@ -202,6 +209,18 @@ def outlying(residuals: Array, factor: float, least: float) -> Positions:
     """Positions of logarithmic residuals beyond ``factor`` robust deviations and beyond ``least``."""
     scale = 1.4826 * float(np.median(np.abs(residuals - np.median(residuals))))
     return np.flatnonzero(np.abs(residuals) > max(factor * scale, least))
+
+
+def cloud_size(bootstrap: int) -> None:
+    """Refuses a cloud too small for an interval.
+
+    Raises:
+        ConfigError: If there are fewer than two members.
+    """
+    if bootstrap < 2:
+        raise ConfigError(
+            f"A cloud needs bootstrap of 2 or more, and 200 for a good interval; got {bootstrap}. Raise it."
+        )
 
 
 def gate(explained: float, least: float) -> None:

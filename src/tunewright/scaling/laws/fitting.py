@@ -15,7 +15,17 @@ from typing import Any
 import numpy as np
 
 from tunewright.errors import ConfigError
-from tunewright.scaling.laws.fit import Array, Fit, checked, gate, named, outlying, share, widening
+from tunewright.scaling.laws.fit import (
+    Array,
+    Fit,
+    checked,
+    cloud_size,
+    gate,
+    named,
+    outlying,
+    share,
+    widening,
+)
 from tunewright.scaling.laws.law import PARAMS, TOKENS, Box, Input
 from tunewright.scaling.laws.published import LOSS_OUT, chinchilla
 
@@ -57,6 +67,7 @@ def fit_loss(
     Raises:
         ConfigError: If there are too few runs, inputs hardly vary, runs diverged, or the law does not describe the runs.
     """
+    cloud_size(bootstrap)
     columns = {"params": params, "tokens": tokens, "loss": loss}
     k = 4 if tied else 5
     data, kept = checked(columns, "loss", coefficients=k, drop_diverged=drop_diverged)
@@ -134,11 +145,16 @@ def fit_power(
         ConfigError: If there are too few runs, inputs hardly vary or always grow together, runs diverged, or the law does not
             describe the runs.
     """
+    cloud_size(bootstrap)
     keys = tuple(inputs)
+    if not keys or output in keys:
+        raise ConfigError(
+            f"A power law needs inputs other than its target {output!r}; got {list(keys)}. Name them."
+        )
     k = len(keys) + 1
     data, kept = checked({**inputs, output: target}, output, coefficients=k, drop_diverged=drop_diverged)
     _separable(data, keys)
-    base = np.ones(len(kept)) if weights is None else np.asarray(weights, float)[kept]
+    base = _weights(weights, np.size(target))[kept]
     centers = {key: float(np.mean(np.log(data[key]))) for key in keys}
     X, y = _design(data, keys, centers), np.log(data[output])
     theta = _regress(X, y, base[None])[0]
@@ -308,6 +324,17 @@ def _regress(X: Array, y: Array, weights: Array, steps: int = 50) -> Array:
         if moved < 1e-10:
             break
     return theta
+
+
+def _weights(weights: Sequence[float] | Array | None, n: int) -> Array:
+    if weights is None:
+        return np.ones(n)
+    given: Array = np.asarray(weights, float).ravel()
+    if given.size != n or not (np.isfinite(given) & (given > 0)).all():
+        raise ConfigError(
+            f"Weights must be positive and one per run; got {given.size} for {n} runs. Leave bad runs out instead."
+        )
+    return given
 
 
 def _design(data: Mapping[str, Array], keys: Sequence[str], centers: Mapping[str, float]) -> Array:

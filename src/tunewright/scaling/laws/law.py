@@ -8,6 +8,7 @@ formula on numbers or arrays, with no check.
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -30,8 +31,9 @@ def quantity(value: float | str) -> float:
     Raises:
         ConfigError: If it is no positive finite number.
     """
-    if isinstance(value, str):
-        text = value.strip().replace("_", "").replace(",", "")
+    given: Any = value
+    if isinstance(given, str):
+        text = given.strip().replace("_", "").replace(",", "")
         factor = _LETTERS.get(text[-1:].lower(), 1.0)
         try:
             number = float(text[:-1] if factor != 1.0 else text) * factor
@@ -39,8 +41,12 @@ def quantity(value: float | str) -> float:
             raise ConfigError(
                 f"A quantity must be a number with at most one of k, M, B, T behind it; got {value!r}. Write it like 1.3B or 1e9."
             ) from None
+    elif isinstance(given, bool) or not isinstance(given, numbers.Real):
+        raise ConfigError(
+            f"A quantity must be a number or a text such as 1.3B; got {value!r}. Write it like 1.3B or 1e9."
+        )
     else:
-        number = float(value)
+        number = float(given)
     if not math.isfinite(number) or number <= 0:
         raise ConfigError(
             f"A quantity must be positive and finite; got {value!r}. Write it like 1.3B or 1e9."

@@ -67,8 +67,11 @@ def optimum(
         ConfigError: If there are too few finite cells for a parabola.
     """
     names = tuple(settings)
-    x = np.stack([np.log(np.asarray(settings[n], float)) for n in names], axis=1)
-    y = np.asarray(loss, float)
+    x, y = _logs(settings, names), np.asarray(loss, float)
+    if y.shape != (len(x),):
+        raise ConfigError(
+            f"There must be one loss per cell; got {y.shape} for {len(x)} cells. Give one value per run."
+        )
     finite = np.isfinite(y) & (y > 0) & np.isfinite(x).all(axis=1)
     terms = 1 + len(names) + len(names) * (len(names) + 1) // 2
     if finite.sum() < terms:
@@ -181,6 +184,8 @@ def fit_surface(
     Raises:
         ConfigError: If the cells are too few, the inputs do not vary separately, or the surface is no bowl.
     """
+    if not sweeps:
+        raise ConfigError("A surface needs sweeps; got none. Pass inputs, cells and losses of each.")
     inputs, settings = tuple(sweeps[0][0]), tuple(sweeps[0][1])
     z, f, y, group = _stacked(sweeps, inputs, settings, fit_within)
     f0, z0 = f.mean(axis=0), z.mean(axis=0)
@@ -199,9 +204,9 @@ def _stacked(
 ) -> tuple[Array, Array, Array, Positions]:
     zs, fs, ys, groups = [], [], [], []
     for i, (at, cells, loss) in enumerate(sweeps):
-        x = np.stack([np.log(np.asarray(cells[s], float)) for s in settings], axis=1)
-        y = np.log(np.asarray(loss, float))
-        good = np.isfinite(y) & (y <= np.nanmin(y) + math.log1p(fit_within))
+        x, values = _logs(cells, settings), np.asarray(loss, float)
+        y = np.log(np.where(values > 0, values, np.inf))
+        good = np.isfinite(y) & (y <= np.min(y) + math.log1p(fit_within))
         zs.append(x[good])
         ys.append(y[good])
         fs.append(np.repeat(np.log([[at[k] for k in inputs]]), int(good.sum()), axis=0))
@@ -263,6 +268,17 @@ def _parabola(x: Array, y: Array) -> tuple[Array, float, bool]:
         return middle, float(c[0]), False
     at = -np.linalg.solve(hessian, c[1 : 1 + s])
     return middle + at, float(c[0] + 0.5 * c[1 : 1 + s] @ at), True
+
+
+def _logs(cells: Mapping[str, Sequence[float] | Array], names: tuple[str, ...]) -> Array:
+    """Logarithms of swept settings, shape (n, settings)."""
+    values = np.stack([np.asarray(cells[n], float) for n in names], axis=1)
+    if not (values > 0).all():
+        raise ConfigError(
+            f"Swept settings must be positive; got {values[~(values > 0)][0]:g}. Correct or remove it."
+        )
+    logs: Array = np.log(values)
+    return logs
 
 
 def _named(names: tuple[str, ...], logs: Array) -> dict[str, float]:

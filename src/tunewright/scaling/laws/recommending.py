@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -177,6 +177,11 @@ def recommend(
     Raises:
         ConfigError: If nothing was given, an input is unknown or has the wrong unit, or a law of ``only`` is not there.
     """
+    taken = [law.name for law in extra if law.name in PUBLISHED]
+    if taken:
+        raise ConfigError(
+            f"A law of your own needs a name of its own; got {taken}, which are published ones. Rename it."
+        )
     laws = {**PUBLISHED, **{law.name: law for law in extra}}
     laws = _chosen(laws, only)
     given = {"params": params, "tokens": tokens, "flops": flops, **known}
@@ -202,7 +207,20 @@ def recommend(
     if batch is not None:
         notes += _about(BATCH_INPUT.read(batch), rows)
     rows.sort(key=lambda r: _rank(r.law.output))
+    notes += _silent(rows, {n: laws[n] for n in unasked}, unasked)
     return Recommendations(inputs, tuple(rows), tuple(_conflicts(rows)), unasked, tuple(notes))
+
+
+def _silent(
+    rows: Sequence[Row], unasked: Mapping[str, Law], missing: Mapping[str, tuple[str, ...]]
+) -> Iterable[str]:
+    """Laws that could not be asked but contradict one that was: silence would look like agreement."""
+    for name, law in unasked.items():
+        for row in rows:
+            reason = law.contradicts.get(row.law.name) or row.law.contradicts.get(name)
+            if reason and row.prediction is not None:
+                yield f"{name} was not asked (it needs {' and '.join(missing[name])}) and contradicts {row.law.name}: {reason}."
+                break
 
 
 def _about(batch: float, rows: Sequence[Row]) -> Iterable[str]:
