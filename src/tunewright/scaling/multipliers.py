@@ -135,5 +135,27 @@ def attached(model: nn.Module) -> tuple[Multiplier, ...]:
     return tuple(sorted(found, key=lambda m: (m.module, m.where)))
 
 
+def unreached(model: nn.Module, *inputs: Any) -> tuple[str, ...]:
+    """Modules with factors that a forward pass never calls: their weights are used by other means, and the factors are lost.
+
+    Args:
+        model: With its factors on.
+        *inputs: What it is called with.
+    """
+    called: set[int] = set()
+    held = [
+        module.register_forward_hook(lambda m, _args, _out: called.add(id(m)))
+        for module in model.modules()
+        if _has(module)
+    ]
+    try:
+        with torch.no_grad():
+            model(*inputs)
+    finally:
+        for handle in held:
+            handle.remove()
+    return tuple(plain(n) for n, m in model.named_modules() if _has(m) and id(m) not in called)
+
+
 def _has(module: nn.Module) -> bool:
     return isinstance(module, _Scaled)

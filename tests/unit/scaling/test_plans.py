@@ -14,6 +14,7 @@ from torch import nn
 from tunewright import scaling
 from tunewright.bench.micro import CharTransformer, ConvNet, Mlp, ResidualMlp
 from tunewright.errors import ConfigError
+from tunewright.scaling import multipliers
 from tunewright.scaling.tensors import plain
 
 
@@ -142,6 +143,25 @@ def test_a_model_with_factors_can_be_pickled_whole() -> None:
     x = torch.ones(1, 64)
     assert torch.equal(again(x), model(x))
     assert isinstance(again.outlet, nn.Linear)
+
+
+class Reader(nn.Module):
+    """Uses the weight of its readout without calling it."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.inlet, self.head = nn.Linear(4, width), nn.Linear(width, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.linear(self.inlet(x), self.head.weight)
+
+
+def test_factors_that_no_forward_pass_reaches_are_found() -> None:
+    model = Reader(64)
+    scaling.plan("mup", model, Reader(32)).apply_(model)
+    assert multipliers.unreached(model, torch.ones(1, 4)) == ("head",)
+    proper, _ = scaling.Family(Mlp, base={"width": 16}).build("mup", width=32)
+    assert multipliers.unreached(proper, torch.ones(1, 64)) == ()
 
 
 def test_names_are_the_same_under_wrappers() -> None:
