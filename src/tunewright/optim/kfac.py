@@ -312,7 +312,7 @@ def damped(state: dict[str, Any], eps: float, how: Damping, *, bias: bool = Fals
         return a + eps**0.5 * mass_a, b + eps**0.5 * mass_b
     if how == "martens":
         mass_a, mass_b = mass_a / len(a), mass_b / len(b)
-    pi = (mass_a.double() / mass_b.double()).sqrt().to(a.dtype)
+    pi = mass_a.sqrt() / mass_b.sqrt()
     return a + eps**0.5 * pi, b + eps**0.5 / pi
 
 

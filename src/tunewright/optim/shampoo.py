@@ -162,8 +162,8 @@ def inverse_root(matrix: Tensor, power: float, eps: float) -> Tensor:
         return diagonal
     values, vectors = torch.linalg.eigh(matrix)
     # Rounding makes eigenvalues of zero a little negative.
-    scaled: Tensor = vectors * (values.clamp(min=0) + eps) ** power
-    return scaled @ vectors.T
+    out: Tensor = (vectors * (values.clamp(min=0) + eps) ** power) @ vectors.T
+    return out
 
 
 def _times(root: Tensor, matrix: Tensor) -> Tensor:
