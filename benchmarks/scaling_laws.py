@@ -183,7 +183,13 @@ def rows(quick: bool) -> list[dict[str, Any]]:
     Raises:
         ConfigError: If the data is not there.
     """
-    return [*_grid_rows(), *_chinchilla_rows(100 if quick else 1000), *_porian_rows()]
+    return [
+        *_grid_rows(),
+        _coefficients_row(),
+        _flatness_row(),
+        *_chinchilla_rows(100 if quick else 1000),
+        *_porian_rows(),
+    ]
 
 
 def _row(what: str, reference: str, measured: str, reached: bool, **figures: float) -> dict[str, Any]:
@@ -241,6 +247,55 @@ def _grid_rows() -> list[dict[str, Any]]:
             largest=float(experts.max()),
         ),
     ]
+
+
+def _coefficients_row() -> dict[str, Any]:
+    """Rates regressed on the cells within three tolerances: how far coefficients and predictions move."""
+    given, fits = grids(), []
+    for band in (0.0, 0.0025, 0.01):
+        good = [(g, g.loss <= np.nanmin(g.loss) * (1 + band)) for g in given]
+        sizes, tokens = (
+            np.concatenate([np.full(int(at.sum()), getattr(g, k)) for g, at in good])
+            for k in ("params", "tokens")
+        )
+        rates = np.concatenate([g.lr[at] for g, at in good])
+        fits.append(
+            laws.fit_power(rates, {"params": sizes, "tokens": tokens}, least_explained=0.0, bootstrap=2)
+        )
+    said = np.array([[f.as_law().evaluate(params=g.params, tokens=g.tokens) for g in given] for f in fits])
+    front = [f.coefficients["coefficient"] for f in fits]
+    moved, apart = max(front) / min(front), float((said.max(axis=0) / said.min(axis=0)).max())
+    exponents = ", ".join(f"{f.coefficients['exponent_tokens']:.2f}" for f in fits)
+    return _row(
+        "refits of the rate from cells within 0, 0.25 and 1 % of the best",
+        "coefficients are not identifiable: predictions differ far less than coefficients",
+        f"coefficient {', '.join(f'{c:.2g}' for c in front)}, exponent of tokens {exponents}; predictions on the grids differ by a factor "
+        f"of {apart:.2f} at most",
+        moved > 5 * apart,
+        coefficient_ratio=moved,
+        prediction_ratio=apart,
+    )
+
+
+def _flatness_row() -> dict[str, Any]:
+    """What a rate off by a factor costs at the best batch, mean over the grids that have such a cell."""
+    costs: dict[float, float] = {}
+    for factor in (0.25, 0.5, 2.0, 4.0):
+        found = []
+        for g in grids():
+            best = int(np.nanargmin(g.loss))
+            off = np.abs(np.log(g.lr / (g.lr[best] * factor))) + 1e9 * (g.batch != g.batch[best])
+            if off.min() < 0.2:
+                found.append(100 * float(g.loss[off.argmin()] / g.loss[best] - 1))
+        costs[factor] = float(np.median(found))
+    said = ", ".join(f"{v:.2f} % at {k:g} times" for k, v in costs.items())
+    return _row(
+        "cost of a rate that is off, at the best batch, median over the grids",
+        "flat below the optimum, steep above",
+        said + " the best rate",
+        costs[0.5] < costs[2.0] and costs[0.25] < costs[4.0],
+        **{f"cost at {k:g}": v for k, v in costs.items()},
+    )
 
 
 def _chinchilla_rows(bootstrap: int) -> list[dict[str, Any]]:

@@ -231,8 +231,8 @@ def gate(explained: float, least: float) -> None:
     """
     if not explained >= least:
         raise ConfigError(
-            f"A law must explain at least {least:.0%} of the variance of its own runs; got {max(explained, 0):.0%}. "
-            f"Look for badly tuned runs or another form, or lower `gate`."
+            f"A law must explain at least {least:.0%} of the variance of its own runs; got {explained:.0%}. "
+            f"Look for badly tuned runs or another form, or lower least_explained."
         )
 
 
@@ -248,4 +248,4 @@ def share(log_values: Array, residuals: Array) -> float:
     """Explained share of variance, with medians in place of means so that single runs do not decide."""
     total = float(np.median(np.abs(log_values - np.median(log_values))))
     left = float(np.median(np.abs(residuals)))
-    return 1.0 - (left / total) ** 2 if total > 0 else 0.0
+    return max(0.0, 1.0 - (left / total) ** 2) if total > 0 else 0.0

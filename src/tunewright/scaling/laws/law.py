@@ -187,8 +187,9 @@ class Law:
         function: ``function(constants, inputs)``; works on arrays.
         box: Where it was fitted.
         conditions: What else has to be as in the source.
-        confidence: Where the constants are from: ``"paper"``; ``"second-hand"`` (read in other people's use of the paper);
-            ``"exponent only"`` (a law of ratios, to be anchored by a run of your own); ``"fitted here"``.
+        confidence: Where the constants are from: ``"paper"``, printed there and confirmed by its released data or code or by several
+            independent quotations; ``"second-hand"``, read in a single other use of the paper; ``"exponent only"``, a law of ratios, to
+            be anchored by a run of your own; ``"fitted here"``.
         spread: Standard deviations of constants, where known.
         log_sd: ``log_sd(inputs)``, standard deviation of the logarithm of the prediction; None where unknown.
         contradicts: Laws that must not be combined with it, and why.

@@ -268,7 +268,8 @@ def _conflicts(rows: Sequence[Row]) -> Iterable[Conflict]:
         if a.law.output != b.law.output or a.prediction is None or b.prediction is None:
             continue
         reason = a.law.contradicts.get(b.law.name) or b.law.contradicts.get(a.law.name)
-        reason = reason or _apart(a.prediction, b.prediction)
+        if reason is None and not a.doubt and not b.doubt:
+            reason = _apart(a.prediction, b.prediction)
         if reason:
             yield Conflict(a.law.name, b.law.name, a.law.output, reason)
 
