@@ -10,7 +10,7 @@ fits what it is given: many passes over few examples need early stopping.
 For networks wider than that there is ``rule="mup"``, which knows no widths and takes its factors from a plan of the maximal
 update parametrization: what it learned at widths of 16 to 64 then goes for any.
 
-*Paper*: Metz et al. 2022, arXiv:2211.09760 (VeLO), section 2; for ``rule="mup"`` Thérien et al. 2024, arXiv:2406.00153, section 4.
+*Paper*: Metz et al. 2022, arXiv:2211.09760 (VeLO), section 2; for ``rule="mup"`` Thérien et al. 2024, arXiv:2406.00153.
 
 *Differs*: see ``tunewright.optim.learned.rule``: about 2,000 learned numbers, trained for eleven minutes on one core, where the
 paper took 4,000 TPU-months. The loss may be left out; the rule was trained with and without.
