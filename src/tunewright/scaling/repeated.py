@@ -11,6 +11,7 @@ for the routers; the paper takes a published family of mixtures of about as many
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -216,33 +217,40 @@ def train_repeated(
     measure = loss or _cross_entropy
     mixtures = any(isinstance(m, MoeFeedForward) for m in model.modules())
     x, y = data
-    rows = list(epochs_of(len(x), batch, epochs, np.random.default_rng(seed)))
+    rows = np.random.default_rng(seed)
+    batches = itertools.groupby(epochs_of(len(x), batch, epochs, rows), key=lambda pair: pair[0])
     when, trained, tested, since = [], [], [], []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model.train()
-        for i, (epoch, part) in enumerate(rows):
-            if dropout is not None and (i == 0 or rows[i - 1][0] != epoch):
+        for epoch, pairs in batches:
+            model.train()
+            if dropout is not None:
                 set_dropout_(model, dropout if epoch >= dropout_from else 0.0)
-            pick = torch.from_numpy(part)
-            optimizer.zero_grad()
-            value = measure(model(x[pick]), y[pick])
-            (value + balance * balance_loss(model) if mixtures else value).backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            since.append(float(value.detach()))
-            if (i + 1 == len(rows) or rows[i + 1][0] != epoch) and epoch in moments:
-                model.eval()
-                with torch.no_grad():
-                    tested.append(float(test(model)))
-                model.train()
+            for _, part in pairs:
+                pick = torch.from_numpy(part)
+                optimizer.zero_grad()
+                value = measure(model(x[pick]), y[pick])
+                (value + balance * balance_loss(model) if mixtures else value).backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                since.append(float(value.detach()))
+            if epoch in moments:
                 when.append(epoch)
                 trained.append(float(np.mean(since)))
+                tested.append(_tested(model, test, epoch, trained[-1]))
                 since = []
-                if not math.isfinite(trained[-1]):
-                    raise ConfigError(
-                        f"A training must stay finite; its loss broke down by epoch {epoch}. Lower the learning rate."
-                    )
+    model.train()
     return Repeated(tuple(when), tuple(trained), tuple(tested))
+
+
+def _tested(model: nn.Module, test: Callable[[nn.Module], float], epoch: int, loss: float) -> float:
+    """The test loss without dropout, unless the training has broken down."""
+    if not math.isfinite(loss):
+        raise ConfigError(
+            f"A training must stay finite; its loss broke down by epoch {epoch}. Lower the learning rate."
+        )
+    model.eval()
+    with torch.no_grad():
+        return float(test(model))
 
 
 def _cross_entropy(scores: Tensor, targets: Tensor) -> Tensor:

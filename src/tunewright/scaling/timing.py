@@ -149,20 +149,8 @@ def calibrate(
     Raises:
         ConfigError: If times are missing or not positive, or shapes too few or too alike for the coefficients and the level.
     """
-    if basis not in BASES:
-        raise ConfigError(f"The basis must be one of {', '.join(BASES)}; got {basis!r}.")
-    if not 0 < level < 1:
-        raise ConfigError(f"The level must be a share in (0, 1); got {level}.")
-    t = np.asarray(seconds, dtype=np.float64)
+    t = _checked(shapes, seconds, basis, level)
     names = BASES[basis]
-    need = max(len(names) + 2, math.ceil(level / (1 - level) - 1e-9))
-    if t.shape != (len(shapes),) or len(set(shapes)) < need:
-        raise ConfigError(
-            f"A time model with {len(names)} coefficients and a range at level {level:g} needs {need} different shapes, each "
-            f"with its seconds; got {len(set(shapes))} and {t.size} times."
-        )
-    if not (np.isfinite(t).all() and (t > 0).all()):
-        raise ConfigError("Seconds of a step must be finite and above 0; leave out steps that failed.")
     counts = [transformer(s, optimizer=optimizer, attention=attention) for s in shapes]
     rows = np.array([_row(c, names) for c in counts])
     if np.linalg.matrix_rank(rows / rows.max(axis=0)) < len(names):
@@ -189,6 +177,27 @@ def calibrate(
         attention,
         error,
     )
+
+
+def _checked(
+    shapes: Sequence[TransformerShape], seconds: Sequence[float], basis: str, level: float
+) -> Floats:
+    """The times as an array, if they and everything else can be used."""
+    if basis not in BASES:
+        raise ConfigError(f"The basis must be one of {', '.join(BASES)}; got {basis!r}.")
+    if not 0 < level < 1:
+        raise ConfigError(f"The level must be a share in (0, 1); got {level}.")
+    t = np.asarray(seconds, dtype=np.float64)
+    # Below the second number the range of a conformal prediction has no end.
+    need = max(len(BASES[basis]) + 2, math.ceil(level / (1 - level) - 1e-9))
+    if t.shape != (len(shapes),) or len(set(shapes)) < need:
+        raise ConfigError(
+            f"A time model with {len(BASES[basis])} coefficients and a range at level {level:g} needs {need} different shapes, "
+            f"each with its seconds; got {len(set(shapes))} and {t.size} times."
+        )
+    if not (np.isfinite(t).all() and (t > 0).all()):
+        raise ConfigError("Seconds of a step must be finite and above 0; leave out steps that failed.")
+    return t
 
 
 def _row(counts: Counts, names: tuple[str, ...]) -> Floats:
