@@ -1,6 +1,6 @@
 """Unit-scaled operations and a transformer of them: activations, weights and gradients all start at a root mean square near one.
 
-*Use when*: numbers have few bits (with ``rounding.emulate`` the effect is seen on any machine), or u-muP is to be had in full: its
+*Use when*: numbers have few bits (with ``rounding.LowPrecision`` the effect is seen on any machine), or u-muP is to be had in full: its
 factors are one each by default, and can be tuned one at a time (``independent_search``).
 
 *Do not use when*: the model exists and is not to be rewritten; ``scaling.plan("u-mup", ...)`` then gives the same dependence on
