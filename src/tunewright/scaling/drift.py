@@ -11,7 +11,7 @@ DerSimonian, Laird 1986, Controlled Clinical Trials 7(3), and the interval for o
 *Differs*: the optimum at a size is the lowest point of a parabola through the better half of the losses over the log of the
 rate, with percentile intervals over resampled trainings; a resample whose parabola has no lowest point gives its best rate.
 
-*Cost*: about 50 microseconds per resample and size.
+*Cost*: about 10 milliseconds per size.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ LEAST = 5
 _EDGE = 0.05
 _DRAWS = 400
 _Z = 1.6449
-_STEEPEST = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +84,12 @@ class Prediction(NamedTuple):
     spread: float
 
 
-class _Parabola(NamedTuple):
-    at: float
-    loss: float
-    curvature: float
+class _Parabolas(NamedTuple):
+    """Lowest points, losses there, and losses added by one squared doubling, each of shape ``(b,)``."""
+
+    at: Floats
+    loss: Floats
+    curvature: Floats
 
 
 def optimum(
@@ -124,49 +125,56 @@ def optimum(
     more = np.zeros((len(z), 0)) if others is None else np.asarray(others, dtype=np.float64)
     z, loss, more = z[good], loss[good], more[good]
     low, high = math.log2(searched[0]), math.log2(searched[1])
-    found = _lowest(z, loss, more)
     n = len(z)
-    picks = rng.integers(0, n, size=(_DRAWS, n))
-    draws = np.array([_lowest(z[i], loss[i], more[i]).at for i in picks])
+    # The first row is the trainings as they are, the others resample them.
+    rows = np.vstack([np.arange(n), rng.integers(0, n, size=(_DRAWS, n))])
+    found = _lowest(z[rows], loss[rows], more[rows])
+    at, draws = float(found.at[0]), found.at[1:]
     ends = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     margin = _EDGE * (high - low)
-    edge = "low" if found.at < low + margin else "high" if found.at > high - margin else ""
     return Optimum(
         growth,
-        2.0**found.at,
-        2.0 ** min(ends[0], found.at),
-        2.0 ** max(ends[1], found.at),
-        found.loss,
-        found.curvature,
+        2.0**at,
+        2.0 ** min(float(ends[0]), at),
+        2.0 ** max(float(ends[1]), at),
+        float(found.loss[0]),
+        float(found.curvature[0]),
         n,
         int((~good).sum()),
-        edge,
+        "low" if at < low + margin else "high" if at > high - margin else "",
         draws,
     )
 
 
-def _lowest(z: Floats, loss: Floats, more: Floats) -> _Parabola:
-    """The lowest point of a parabola through the better half of the losses, else the best of them."""
-    n = len(z)
-    order = np.argsort(loss, kind="stable")
-    z, loss, more = z[order], loss[order], more[order]
+def _lowest(z: Floats, loss: Floats, more: Floats) -> _Parabolas:
+    """The lowest points of parabolas through the better half of the losses, where there are none the best of them.
+
+    Args:
+        z: Log2 of rates, shape ``(b, n)``.
+        loss: Shape ``(b, n)``.
+        more: What else was varied, shape ``(b, n, p)``.
+    """
+    n, p = z.shape[1], more.shape[2]
     keep = min(n, max(LEAST, math.ceil(n / 2)))
-    z, loss, more = z[:keep], loss[:keep], more[:keep]
-    best = _Parabola(float(z[0]), float(loss[0]), 0.0)
-    middle = z.mean()
+    order = np.argsort(loss, axis=1, kind="stable")[:, :keep]
+    z, loss = np.take_along_axis(z, order, 1), np.take_along_axis(loss, order, 1)
+    middle = z.mean(axis=1, keepdims=True)
     u = z - middle
-    if len(np.unique(u)) < 3:
-        return best
-    columns = [np.ones(keep), u, u * u]
-    if more.shape[1] and keep >= 2 * (3 + more.shape[1]):
-        columns += list((more - more[0]).T)
-    fit = np.linalg.lstsq(np.stack(columns, axis=1), loss, rcond=None)[0]
-    c, b, a = float(fit[0]), float(fit[1]), float(fit[2])
-    if not 0.0 < a < _STEEPEST:
-        return best
+    columns = np.stack([np.ones_like(u), u, u * u], axis=2)
+    if p and keep >= 2 * (3 + p):
+        more = np.take_along_axis(more, order[:, :, None], 1)
+        columns = np.concatenate([columns, more - more[:, :1]], axis=2)
+    fit = (np.linalg.pinv(columns) @ loss[:, :, None])[:, :, 0]
+    c, b, a = fit[:, 0], fit[:, 1], fit[:, 2]
+    distinct = (np.diff(np.sort(z, axis=1), axis=1) > 0).sum(axis=1) + 1
+    good = (distinct >= 3) & (a > 0.0)
     # Beyond what was tried, a parabola is a guess.
-    at = min(max(-b / (2 * a), float(u.min())), float(u.max()))
-    return _Parabola(at + float(middle), c + b * at + a * at * at, a)
+    at = np.clip(np.where(good, -b / np.where(good, 2 * a, 1.0), 0.0), u.min(axis=1), u.max(axis=1))
+    return _Parabolas(
+        np.where(good, at + middle[:, 0], z[:, 0]),
+        np.where(good, c + b * at + a * at * at, loss[:, 0]),
+        np.where(good, a, 0.0),
+    )
 
 
 def agree(optima: Sequence[Optimum]) -> tuple[Optimum, Optimum] | None:

@@ -166,7 +166,7 @@ def transfer(problem: Problem, trials: Sequence[Trial], parameter: str | None = 
     rng = np.random.default_rng([problem.seed, 27])
     table = _Table.of(problem, scale, trials, name)
     verdicts = tuple(_judge(r, scale, table, (domain.low, domain.high), rng) for r in scale.rules)
-    cost = sum(scale.cost_of(t.peak, t.parent[1] if t.parent else 0) for t in trials)
+    cost = sum(scale.cost_of(max(t.peak, t.step), t.parent[1] if t.parent else 0) for t in trials)
     able = [v for v in verdicts if not v.refusal]
     if not able:
         refusal = " ".join(v.refusal for v in verdicts)
@@ -277,9 +277,11 @@ def _judge(
     optima: list[Optimum] = []
     for stage in scale.stages:
         rows = table.at(name, stage)
+        if not rows:
+            continue
         shown = ", ".join(f"{k}={v}" for k, v in stage.sizes.items())
         finite = sum(math.isfinite(r[2]) for r in rows)
-        if rows and not finite:
+        if not finite:
             return Verdict(
                 name,
                 claims,
