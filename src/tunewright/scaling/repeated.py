@@ -175,6 +175,10 @@ class Repeated:
         return self.test[-1] - min(self.test)
 
 
+def _cross_entropy(scores: Tensor, targets: Tensor) -> Tensor:
+    return nn.functional.cross_entropy(scores.reshape(-1, scores.shape[-1]), targets.reshape(-1))
+
+
 def train_repeated(
     model: nn.Module,
     data: tuple[Tensor, Tensor],
@@ -185,7 +189,7 @@ def train_repeated(
     batch: int,
     dropout: float | None = None,
     dropout_from: int = 1,
-    loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+    loss: Callable[[Tensor, Tensor], Tensor] = _cross_entropy,
     balance: float = 0.01,
     tests: Sequence[int] | None = None,
     seed: int = 0,
@@ -211,27 +215,22 @@ def train_repeated(
     """
     if epochs < 1 or not 1 <= dropout_from <= epochs + 1:
         raise ConfigError(
-            f"A training has 1 epoch or more, and dropout from one of them or the one after the last; got {epochs} and {dropout_from}."
+            f"A training has 1 epoch or more, dropout from one of them or the next; got {epochs} and {dropout_from}."
         )
     moments = set(tests) if tests is not None else {2**i for i in range(epochs.bit_length())} | {epochs}
-    measure = loss or _cross_entropy
     mixtures = any(isinstance(m, MoeFeedForward) for m in model.modules())
-    x, y = data
-    rows = np.random.default_rng(seed)
-    batches = itertools.groupby(epochs_of(len(x), batch, epochs, rows), key=lambda pair: pair[0])
+    rows = epochs_of(len(data[0]), batch, epochs, np.random.default_rng(seed))
     when, trained, tested, since = [], [], [], []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        for epoch, pairs in batches:
+        for epoch, pairs in itertools.groupby(rows, key=lambda pair: pair[0]):
             model.train()
             if dropout is not None:
                 set_dropout_(model, dropout if epoch >= dropout_from else 0.0)
             for _, part in pairs:
                 pick = torch.from_numpy(part)
-                optimizer.zero_grad()
-                value = measure(model(x[pick]), y[pick])
-                (value + balance * balance_loss(model) if mixtures else value).backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
+                value = loss(model(data[0][pick]), data[1][pick])
+                _step(optimizer, value + balance * balance_loss(model) if mixtures else value)
                 since.append(float(value.detach()))
             if epoch in moments:
                 when.append(epoch)
@@ -240,6 +239,13 @@ def train_repeated(
                 since = []
     model.train()
     return Repeated(tuple(when), tuple(trained), tuple(tested))
+
+
+def _step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    """One step down a loss."""
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
 
 
 def _tested(model: nn.Module, test: Callable[[nn.Module], float], epoch: int, loss: float) -> float:
@@ -251,10 +257,6 @@ def _tested(model: nn.Module, test: Callable[[nn.Module], float], epoch: int, lo
     model.eval()
     with torch.no_grad():
         return float(test(model))
-
-
-def _cross_entropy(scores: Tensor, targets: Tensor) -> Tensor:
-    return nn.functional.cross_entropy(scores.reshape(-1, scores.shape[-1]), targets.reshape(-1))
 
 
 def best_dropout(dropouts: ArrayLike, losses: ArrayLike) -> float:
