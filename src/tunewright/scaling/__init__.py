@@ -9,6 +9,12 @@ import importlib
 from typing import Any
 
 _WHERE = {
+    "measure_step": "tunewright.scaling.timing",
+    "calibrate": "tunewright.scaling.timing",
+    "best_shapes": "tunewright.scaling.timing",
+    "TimeModel": "tunewright.scaling.timing",
+    "TransformerShape": "tunewright.scaling.counting",
+    "ConvShape": "tunewright.scaling.counting",
     "Entry": "tunewright.scaling.plans",
     "Family": "tunewright.scaling.families",
     "How": "tunewright.scaling.sweeping",
@@ -34,6 +40,7 @@ _WHERE = {
 
 __all__ = [
     "RULES",
+    "ConvShape",
     "Entry",
     "Family",
     "How",
@@ -42,12 +49,17 @@ __all__ = [
     "Scale",
     "ScalingWarning",
     "Sweep",
+    "TimeModel",
     "Transfer",
+    "TransformerShape",
     "Tuned",
+    "best_shapes",
+    "calibrate",
     "critical_batch_size",
     "fit_critical_law",
     "fit_horizon",
     "gradient_noise_scale",
+    "measure_step",
     "noise_scale",
     "optimal_rate",
     "plan",
