@@ -113,11 +113,23 @@ def deepseek(grid: Grid) -> tuple[float, float]:
     return float(lr), float(batch)
 
 
-def refitted(known: list[Grid]) -> laws.Surface:
+def refitted(known: list[Grid], bootstrap: int = 0) -> laws.Surface:
     """Our own law: one bowl through the good cells of the given grids."""
     return laws.fit_surface(
-        [({"params": g.params, "tokens": g.tokens}, {"lr": g.lr, "batch": g.batch}, g.loss) for g in known]
+        [({"params": g.params, "tokens": g.tokens}, {"lr": g.lr, "batch": g.batch}, g.loss) for g in known],
+        bootstrap=bootstrap,
     )
+
+
+def coverage(given: list[Grid]) -> tuple[int, int]:
+    """Best rates and batches of held-out grids that lie in the 95 % interval of our law of the other sizes, and all of them."""
+    inside = 0
+    for grid in given:
+        law = refitted([g for g in given if g.params != grid.params], 200)
+        spans = law.interval(params=grid.params, tokens=grid.tokens)
+        at = laws.optimum({"lr": grid.lr, "batch": grid.batch}, grid.loss, fit_within=0.01).at
+        inside += sum(low <= at[k] <= high for k, (low, high) in spans.items())
+    return inside, 2 * len(given)
 
 
 def held_out(given: list[Grid]) -> Floats:
@@ -209,6 +221,7 @@ def _grid_rows() -> list[dict[str, Any]]:
     all_of_them = refitted(given)
     seen = np.array([g.regret(**all_of_them.center(params=g.params, tokens=g.tokens)) for g in given])
     hindsight = one_setting(given)
+    covered, all_optima = coverage(given)
     worse = wilcoxon(ours, step, "greater")
     others = {
         "Porian et al.": np.array([g.regret(*porian(g)) for g in given]),
@@ -231,12 +244,14 @@ def _grid_rows() -> list[dict[str, Any]]:
             "our law fitted to the other sizes, on each held-out size",
             f"step law, which has seen these grids: mean {step.mean():.3f} %, largest {step.max():.3f} %",
             f"mean {ours.mean():.3f} %, largest {ours.max():.3f} % (worse than the step law with p = {worse:.2g}; fitted to all sizes, as "
-            f"the step law was: mean {seen.mean():.3f} %, largest {seen.max():.3f} %)",
+            f"the step law was: mean {seen.mean():.3f} %, largest {seen.max():.3f} %); {covered} of {all_optima} held-out optima "
+            f"lie in its 95 % intervals",
             bool(ours.mean() <= step.mean() and ours.max() <= step.max()),
             mean=float(ours.mean()),
             largest=float(ours.max()),
             p_worse=worse,
             mean_seen=float(seen.mean()),
+            coverage=covered / all_optima,
         ),
         _row(
             f"step law on {len(experts)} grids of mixtures of experts, by total parameters",

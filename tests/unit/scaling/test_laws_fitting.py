@@ -229,6 +229,8 @@ def test_one_surface_through_many_sweeps_recovers_how_the_optimum_moves():
     assert surface.excess(
         {"lr": 2 * at["lr"], "batch": at["batch"]}, params=1e9, tokens=1e11
     ) == pytest.approx(np.expm1(0.01 * np.log(2) ** 2), rel=1e-6)
+    with pytest.raises(ConfigError, match="needs a cloud"):
+        surface.interval(params=1e9, tokens=1e11)
     with pytest.raises(ConfigError, match="vary separately"):
         laws.fit_surface([({**s[0], "tokens": 20 * s[0]["params"]}, *s[1:]) for s in sweeps])
 
@@ -293,3 +295,19 @@ def test_senseless_arguments_of_fits_are_refused():
         laws.optimum({"lr": [0.1, 0.2, 0.3, 0.4]}, [3.0, 2.0])
     with pytest.raises(ConfigError, match="needs sweeps; got none"):
         laws.fit_surface([])
+
+
+def test_the_interval_of_a_surface_holds_the_centre_and_widens_outside():
+    rng, sweeps = np.random.default_rng(0), []
+    for n, d in [(1e8, 2e9), (1e8, 8e9), (2e8, 4e9), (4e8, 8e9), (4e8, 2e9), (8e8, 1.6e10), (8e8, 4e9)]:
+        lr, batch = (a.ravel() for a in np.meshgrid(2.0 ** np.arange(-12, -5), 2.0 ** np.arange(15, 22)))
+        x, y = np.log(lr / (1.79 * n**-0.713 * d**0.307)), np.log(batch / (0.58 * d**0.571))
+        loss = 2.5 * np.exp(0.01 * x**2 + 0.008 * y**2 + 0.001 * rng.standard_normal(lr.size))
+        sweeps.append(({"params": n, "tokens": d}, {"lr": lr, "batch": batch}, loss))
+    surface = laws.fit_surface(sweeps, bootstrap=100)
+    near, far = surface.interval(params=3e8, tokens=5e9), surface.interval(params=1e10, tokens=2e11)
+    assert near["lr"][0] < 1.79 * 3e8**-0.713 * 5e9**0.307 < near["lr"][1]
+    assert near["batch"][0] < 0.58 * 5e9**0.571 < near["batch"][1]
+    assert far["lr"][1] / far["lr"][0] > near["lr"][1] / near["lr"][0]
+    again = laws.fit_surface(sweeps, bootstrap=100)
+    assert np.array_equal(again.cloud, surface.cloud)

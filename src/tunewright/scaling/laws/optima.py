@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tunewright.errors import ConfigError
-from tunewright.scaling.laws.fit import Array, Positions, named
+from tunewright.scaling.laws.fit import Array, Positions, named, widening
 
 _BAND = 0.0025
 _FIT = 0.02
@@ -145,6 +145,8 @@ class Surface:
         slopes: Exponents, shape (settings, inputs).
         curvature: Second derivatives of the log loss in log settings, shape (settings, settings).
         used: How many cells were fitted.
+        cloud: Offsets and slopes of refits with random weights of whole sweeps, shape (r, settings, 1 + inputs); empty without one.
+        shifts: How far the centre of each sweep lies from the law, in logarithms, shape (sweeps, settings).
     """
 
     settings: tuple[str, ...]
@@ -153,6 +155,26 @@ class Surface:
     slopes: Array
     curvature: Array
     used: int
+    cloud: Array
+    shifts: Array
+
+    def interval(self, *, level: float = 0.95, **inputs: float) -> dict[str, tuple[float, float]]:
+        """Interval of the best settings that a new sweep at the given inputs would find.
+
+        It holds the errors of the law, from refits in which whole sweeps weigh more or less, and the scatter of sweeps about it.
+
+        Raises:
+            ConfigError: If the surface was fitted without a cloud.
+        """
+        if not len(self.cloud):
+            raise ConfigError(
+                "An interval needs a cloud; got a surface without one. Pass bootstrap=200 to fit_surface."
+            )
+        at = self.cloud @ np.concatenate([[1.0], np.log([inputs[i] for i in self.inputs])])
+        scatter = self.shifts * widening(len(self.shifts), 1 + len(self.inputs))
+        new = (at[:, None] + scatter[None]).reshape(-1, len(self.settings))
+        ends = np.exp(np.quantile(new, [(1 - level) / 2, (1 + level) / 2], axis=0))
+        return {s: (float(low), float(high)) for s, low, high in zip(self.settings, *ends, strict=True)}
 
     def center(self, **inputs: float) -> dict[str, float]:
         """The best settings at the given inputs."""
@@ -171,6 +193,8 @@ def fit_surface(
     ],
     *,
     fit_within: float = _SURFACE,
+    bootstrap: int = 0,
+    seed: int = 0,
 ) -> Surface:
     """One log-quadratic bowl through the good cells of all sweeps, each with a level of its own.
 
@@ -180,6 +204,8 @@ def fit_surface(
     Args:
         sweeps: Per sweep its inputs, its cells by setting and their losses.
         fit_within: Cells within this share of the best of their sweep are used.
+        bootstrap: Refits for intervals, at least 2 or none.
+        seed: Seed of the refits.
 
     Raises:
         ConfigError: If the cells are too few, the inputs do not vary separately, or the surface is no bowl.
@@ -190,8 +216,20 @@ def fit_surface(
     z, f, y, group = _stacked(sweeps, inputs, settings, fit_within)
     f0, z0 = f.mean(axis=0), z.mean(axis=0)
     f, z = f - f0, z - z0
-    curvature, offset, slopes = _solve(z, f, y, group)
-    return Surface(settings, inputs, offset + z0 - slopes @ f0, slopes, curvature, len(y))
+    curvature, offset, slopes = _solve(z, f, y, group, np.ones(len(y)))
+    weights = np.random.default_rng(seed).exponential(size=(bootstrap, len(sweeps)))
+    found = []
+    for row in weights:
+        try:
+            _, o, m = _solve(z, f, y, group, row[group])
+        except ConfigError:  # a draw whose heavy sweeps form no bowl says nothing about the optimum
+            continue
+        found.append(np.concatenate([(o + z0 - m @ f0)[:, None], m], axis=1))
+    best = np.concatenate([(offset + z0 - slopes @ f0)[:, None], slopes], axis=1)
+    spread = widening(len(sweeps), 1 + len(inputs))
+    cloud = best + (np.array(found) - best) * spread if len(found) > 1 else np.empty((0, *best.shape))
+    shifts = _shifts(z - offset - f @ slopes.T, y, group, curvature)
+    return Surface(settings, inputs, best[:, 0], slopes, curvature, len(y), cloud, shifts)
 
 
 def _stacked(
@@ -219,7 +257,7 @@ def _stacked(
     return np.concatenate(zs), np.concatenate(fs), np.concatenate(ys), np.concatenate(groups)
 
 
-def _solve(z: Array, f: Array, y: Array, group: Positions) -> tuple[Array, Array, Array]:
+def _solve(z: Array, f: Array, y: Array, group: Positions, weights: Array) -> tuple[Array, Array, Array]:
     """Curvature, centre at mean inputs and exponents: half z'Hz minus z'H(centre + exponents f) plus a level per sweep."""
     s, k = z.shape[1], f.shape[1]
     pairs = [(i, j) for i in range(s) for j in range(i, s)]
@@ -233,7 +271,8 @@ def _solve(z: Array, f: Array, y: Array, group: Positions) -> tuple[Array, Array
             f"A surface of {len(columns)} coefficients over {levels.shape[1]} sweeps needs more than {design.shape[1]} good cells; got "
             f"{len(y)}. Raise fit_within or add sweeps."
         )
-    solved, _, rank, _ = np.linalg.lstsq(design, y, rcond=1e-10)
+    root = np.sqrt(weights)
+    solved, _, rank, _ = np.linalg.lstsq(design * root[:, None], y * root, rcond=1e-10)
     if rank < design.shape[1]:
         raise ConfigError(
             "Inputs must vary separately over the sweeps; got sweeps that do not. Add other sizes."
@@ -248,6 +287,17 @@ def _solve(z: Array, f: Array, y: Array, group: Positions) -> tuple[Array, Array
             "Sweeps must form a bowl around a best setting; got a surface that falls without end. Sweep wider values."
         )
     return curvature, np.linalg.solve(curvature, center), np.linalg.solve(curvature, slopes)
+
+
+def _shifts(off: Array, y: Array, group: Positions, curvature: Array) -> Array:
+    """Where the bowl of each sweep would rather lie, with the common curvature and a level of its own; shape (sweeps, settings)."""
+    left = y - 0.5 * np.einsum("ni,ij,nj->n", off, curvature, off)
+    found = []
+    for i in np.unique(group):
+        here = group == i
+        design = np.concatenate([-off[here] @ curvature, np.ones((int(here.sum()), 1))], axis=1)
+        found.append(np.linalg.lstsq(design, left[here], rcond=None)[0][:-1])
+    return np.array(found)
 
 
 def _parabola(x: Array, y: Array) -> tuple[Array, float, bool]:
