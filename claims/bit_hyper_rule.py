@@ -68,12 +68,12 @@ def _network() -> Any:
         return [nn.Conv2d(a, b, 3, stride, 1, bias=False), nn.GroupNorm(4, b), nn.ReLU()]
 
     return nn.Sequential(
-        *stage(1, 16, 1),
-        *stage(16, 32, 2),
-        *stage(32, 32, 1),
+        *stage(1, 8, 1),
+        *stage(8, 16, 2),
+        *stage(16, 16, 1),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
-        nn.Linear(32, 24),
+        nn.Linear(16, 24),
     )
 
 
@@ -139,7 +139,7 @@ def _accuracy(weights: Any, task: _Task, settings: FineTuning, seed: int, adam: 
     model = _network()
     if weights is not None:
         model.load_state_dict(weights)
-    model[-1] = torch.nn.Linear(32, _CLASSES)
+    model[-1] = torch.nn.Linear(16, _CLASSES)
     torch.nn.init.zeros_(model[-1].weight)
     torch.nn.init.zeros_(model[-1].bias)
     optimizer: Any = torch.optim.SGD(model.parameters(), lr=settings.lr, momentum=settings.momentum)
