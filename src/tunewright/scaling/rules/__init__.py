@@ -12,9 +12,14 @@ RULES: dict[str, str] = {
     "sp": "tunewright.scaling.rules.sp:STANDARD",
     "mup": "tunewright.scaling.rules.mup:MUP",
     "sp-layerwise": "tunewright.scaling.rules.layerwise:LAYERWISE",
+    "sp-no-alignment": "tunewright.scaling.rules.layerwise:LAYERWISE_LOOSE",
+    "ntk": "tunewright.scaling.rules.abc:NTK_RULE",
+    "mean-field": "tunewright.scaling.rules.abc:MEAN_FIELD_RULE",
+    "mup-abc": "tunewright.scaling.rules.abc:MUP_RULE",
     "u-mup": "tunewright.scaling.rules.umup:UNIT_MUP",
     "depth-mup": "tunewright.scaling.rules.depth:DEPTH_MUP",
     "depthwise": "tunewright.scaling.rules.depth:DEPTHWISE",
+    "architecture-aware": "tunewright.scaling.rules.architecture:ARCHITECTURE_AWARE",
     "second-order": "tunewright.scaling.rules.second_order:SECOND_ORDER",
 }
 
