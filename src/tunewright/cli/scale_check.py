@@ -78,12 +78,14 @@ def check(
     """
     family = family_of(model_fn, base, fixed, roles)
     ladders = ladders_of(sizes, family.base)
-    from tunewright.cli.scale_checks import Asked, drawn, run
+    from tunewright.cli.scale_checks import Asked, run
 
     asked = Asked.of(family, rule, optimizer, **given)
-    wanted = KINDS if "all" in kinds else tuple(dict.fromkeys(kinds)) or ("coordinates",)
+    wanted: Sequence[str] = KINDS if "all" in kinds else tuple(dict.fromkeys(kinds)) or ("coordinates",)
     found = [c for kind in wanted for c in run(asked, kind, ladders)]
     if plot is not None:
+        from tunewright.cli.scale_charts import drawn
+
         drawn(found, plot)
     if as_json:
         emit({"passed": all(c.passed for c in found), "checks": [c.to_dict() for c in found]})

@@ -1,14 +1,14 @@
-"""What ``scale check`` runs and draws, imported when a check is wanted."""
+"""What ``scale check`` runs, imported when a check is wanted."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from tunewright.errors import ConfigError
-from tunewright.scaling.checking import Batches, Check, Loss, Make, made_up, usual_loss
+from tunewright.optim.schedules.warmup_probe import WarmupProbe, warmup_probe
+from tunewright.scaling.checking import Batches, Check, Loss, Make, made_up, take, text_table, usual_loss
 from tunewright.scaling.families import Family
 
 
@@ -81,22 +81,99 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 def run(asked: Asked, kind: str, ladders: Mapping[str, tuple[int, ...]]) -> Iterator[Check]:
     """The checks of a kind, one for each dimension."""
-    from tunewright.scaling.coordinates import coordinate_check
-
-    common: dict[str, Any] = {"loss": asked.loss, "optimizer": asked.optimizer, "seeds": range(asked.seeds)}
     for along, sizes in ladders.items():
-        where = {"along": along, "sizes": sizes, **common}
+        where: dict[str, Any] = {"along": along, "sizes": sizes, "loss": asked.loss, "make": asked.make}
+        where |= {"optimizer": asked.optimizer, "seeds": range(asked.seeds)}
+        steps: dict[str, Any] = {} if asked.steps is None else {"steps": asked.steps}
+        where |= {"family": asked.family, "rule": asked.rule, "batches": asked.batches}
         if kind == "coordinates":
-            yield coordinate_check(
-                asked.family,
-                asked.rule,
-                asked.batches,
-                steps=asked.steps or 3,
-                lr=asked.rate,
-                make=asked.make,
-                **where,
-            )
+            from tunewright.scaling.coordinates import coordinate_check
+
+            yield coordinate_check(lr=asked.rate, **where, **steps)
+        elif kind == "rates":
+            from tunewright.scaling.rates import POWERS, rate_check
+
+            rates = asked.rates or tuple(r * (16 if asked.optimizer == "sgd" else 1) for r in POWERS)
+            swept = asked.optimizer in ("sgd", "adam", "adamw", "adam-atan2", "lion")
+            yield rate_check(rates=rates, **{**where, "make": None if swept else asked.make}, **steps)
+        elif kind == "sharpness":
+            from tunewright.scaling.sharpness import sharpness_check
+
+            if asked.steps is not None:
+                steps["moments"] = min(7, asked.steps)
+            yield sharpness_check(lr=asked.rate, **where, **steps)
+        else:
+            yield Warmups.of(asked, along, sizes)
 
 
-def drawn(found: list[Check], path: Path) -> None:
-    """Draws checks into a file."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Warmups:
+    """The warm-up probe at every size.
+
+    Attributes:
+        along: The dimension that grew.
+        probes: By size.
+    """
+
+    along: str
+    probes: dict[int, WarmupProbe]
+
+    @classmethod
+    def of(cls, asked: Asked, along: str, sizes: tuple[int, ...]) -> Warmups:
+        """Probes the first seed's model of every size on the first batches."""
+
+        def loss(model: Any, batch: Any) -> Any:
+            return asked.loss(model(batch[0]), batch[1])
+
+        found = {}
+        for size in sizes:
+            at: dict[str, Any] = {along: size}
+            model, _ = asked.family.build(asked.rule, 0, optimizer=asked.optimizer, **at)
+            found[size] = warmup_probe(model, loss, take(asked.batches(0), 4), steps=asked.steps)
+        return cls(along, found)
+
+    @property
+    def passed(self) -> bool:
+        """Whether every size gets the same verdict."""
+        return len({p.verdict for p in self.probes.values()}) == 1
+
+    @property
+    def why(self) -> str:
+        """The verdict at the largest size."""
+        last = list(self.probes.values())[-1]
+        length = f", {last.steps} steps of it" if last.steps else ""
+        same = (
+            "At every size"
+            if self.passed
+            else f"Not at every size, but at {self.along} {list(self.probes)[-1]}"
+        )
+        return f"{same} warm-up is {last.verdict}{length}. {last.why}"
+
+    def table(self) -> str:
+        """A line per size."""
+        rows = [
+            (str(size), p.verdict, str(p.steps), f"{p.growth:.2f}", f"{p.stream:.2f}")
+            for size, p in self.probes.items()
+        ]
+        head = (
+            self.along,
+            "warm-up",
+            "steps",
+            "gradients, last over first block",
+            "stream, last over first block",
+        )
+        return text_table(head, rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data."""
+        probes = {
+            str(size): {"verdict": p.verdict, "steps": p.steps, "growth": p.growth, "stream": p.stream}
+            for size, p in self.probes.items()
+        }
+        return {
+            "kind": "warmup",
+            "along": self.along,
+            "passed": self.passed,
+            "why": self.why,
+            "probes": probes,
+        }

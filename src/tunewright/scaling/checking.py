@@ -146,12 +146,12 @@ def stream(batches: Batches, seed: int) -> Iterator[Pair]:
     Raises:
         ConfigError: If they end, or are not pairs of tensors.
     """
-    for pair in batches(seed):
-        if not (
-            isinstance(pair, tuple | list) and len(pair) == 2 and all(isinstance(p, Tensor) for p in pair)
-        ):
+    pairs: Iterable[Any] = batches(seed)
+    for pair in pairs:
+        parts = list(pair) if isinstance(pair, tuple | list) else []
+        if len(parts) != 2 or not all(isinstance(part, Tensor) for part in parts):
             raise ConfigError("Batches must be pairs of tensors, inputs and targets; got something else.")
-        yield pair[0], pair[1]
+        yield parts[0], parts[1]
     raise ConfigError("Batches must last as long as the training; they ended before. Yield one per step.")
 
 

@@ -104,9 +104,10 @@ class Coordinates:
 
     @property
     def passed(self) -> bool:
-        """Whether no slope is beyond the bound by more than its standard error."""
+        """Whether no slope is beyond the bound by more than its standard error, and none's error is beyond it."""
         name, value = self.worst
-        return abs(value) - self.errors.get(name, 0.0) <= self.bound
+        errors = self.errors
+        return abs(value) - errors.get(name, 0.0) <= self.bound and max(errors.values()) <= self.bound
 
     @property
     def why(self) -> str:
@@ -118,6 +119,10 @@ class Coordinates:
             return f"Training broke down: the output of {name} is not finite after {self.changes.shape[2]} steps; try a smaller rate."
         if self.passed:
             return f"No change of an output follows the {self.along}: the steepest slope is {value:+.2f}, at {name}."
+        errors = self.errors
+        if abs(value) - errors[name] <= self.bound:
+            name = max(errors, key=lambda m: errors[m])
+            return f"Seeds differ too much to tell: the slope at {name} is known to +- {errors[name]:.2f} only; take more seeds."
         way = "grows with" if value > 0 else "dies out with"
         return f"What {self.changes.shape[2]} steps change at {name} {way} the {self.along}: slope {value:+.2f}, at most {self.bound:g}."
 
