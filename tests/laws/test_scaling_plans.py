@@ -30,6 +30,8 @@ def cases() -> list[Any]:
     for name in RULES:
         known = rule(name).optimizers
         for family in FAMILIES:
+            if name == "architecture-aware" and family == "transformer":
+                continue  # is for networks of linear layers and convolutions, and says so
             optimizer = next(o for o in ("adamw", "adam", "sgd", "kfac", "shampoo") if o in known)
             out.append(pytest.param(name, family, optimizer, id=f"{name}-{family}-{optimizer}"))
     return out
@@ -60,7 +62,8 @@ class TestEveryRule:
         model, base = made.model(width=width), made.model()
         first = scaling.plan(name, model, base, optimizer=optimizer)
         assert first == scaling.plan(name, model, base, optimizer=optimizer)
-        again = scaling.plan(name, model, scaling.shapes(base).to_dict(), optimizer=optimizer)
+        saved = scaling.shapes(base, graph=name == "architecture-aware").to_dict()
+        again = scaling.plan(name, model, saved, optimizer=optimizer)
         assert again == first
         assert scaling.Plan.from_json(first.to_json()) == first
 

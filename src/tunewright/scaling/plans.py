@@ -25,9 +25,11 @@ from torch import nn
 
 from tunewright.errors import ConfigError
 from tunewright.scaling import multipliers
+from tunewright.scaling.across import fitted
 from tunewright.scaling.growth import Grown, compare
 from tunewright.scaling.multipliers import Multiplier, Where
 from tunewright.scaling.rules import rule as rule_named
+from tunewright.scaling.rules.architecture import ArchitectureAware
 from tunewright.scaling.rules.base import OPTIMIZERS, Optimizer, Role, Rule, Scales, Setting, Tensor, Tuned
 from tunewright.scaling.tensors import PACKED, Shapes, plain, shapes
 
@@ -261,7 +263,7 @@ class Plan:
 
 
 def plan(
-    name: str,
+    name: str | Rule,
     model: Sized,
     base: Sized,
     delta: Sized | None = None,
@@ -275,9 +277,10 @@ def plan(
     """Makes the plan of a model under a parametrization.
 
     Args:
-        name: The parametrization: see ``scaling.RULES``.
+        name: The parametrization: see ``scaling.RULES``; or a rule of your own.
         model: The model, or its saved shapes.
-        base: The same model at the size where settings are tuned. At that size a relative rule changes nothing.
+        base: The same model at the size where settings are tuned. At that size a relative rule changes nothing. With
+            ``architecture-aware`` it may be another network.
         delta: The same at another size again; needed where model and base are equally large.
         optimizer: What it will be trained with.
         roles: Roles of tensors in modules that are not PyTorch's own, by name or pattern.
@@ -289,32 +292,38 @@ def plan(
     Raises:
         ConfigError: If the rule, the optimizer or a role is unknown, or the models do not fit each other.
     """
-    _check(name, optimizer, form)
-    rule = rule_named(name)
+    _check(optimizer, form)
+    rule = rule_named(name) if isinstance(name, str) else name
     if optimizer not in rule.optimizers:
         raise ConfigError(
-            f"{name} has rates for {', '.join(sorted(rule.optimizers))}; got optimizer={optimizer!r}. Use one of them, or another rule."
+            f"{rule.name} has rates for {', '.join(sorted(rule.optimizers))}; got optimizer={optimizer!r}. Use one of them, or another rule."
         )
-    target = _sized(model, branches)
-    grown = compare(target, _sized(base, branches), None if delta is None else _sized(delta, branches), roles)
+    if isinstance(rule, ArchitectureAware):
+        target = _sized(model, branches, graph=rule.graph is None)
+        rule, grown = fitted(rule, target, _sized(base, branches, graph=rule.base_graph is None))
+    else:
+        target = _sized(model, branches)
+        grown = compare(
+            target, _sized(base, branches), None if delta is None else _sized(delta, branches), roles
+        )
     made = _Maker(rule, optimizer, form, tuned or Tuned(), target, grown)
     entries = {n: made.entry(t) for n, t in grown.tensors.items()}
     found = made.hung()
     reference = weakref.ref(model) if isinstance(model, nn.Module) else None
-    return Plan(name, optimizer, form, entries, found, (*grown.notes, *made.notes), reference)
+    return Plan(rule.name, optimizer, form, entries, found, (*grown.notes, *made.notes), reference)
 
 
-def _check(name: str, optimizer: str, form: str) -> None:
+def _check(optimizer: str, form: str) -> None:
     if optimizer not in OPTIMIZERS:
         raise ConfigError(f"optimizer must be one of {', '.join(OPTIMIZERS)}; got {optimizer!r}.")
     if form not in get_args(Form):
         raise ConfigError(f"form must be 'multipliers' or 'folded'; got {form!r}.")
 
 
-def _sized(model: Sized, branches: Mapping[str, str] | None) -> Shapes:
+def _sized(model: Sized, branches: Mapping[str, str] | None, *, graph: bool = False) -> Shapes:
     if isinstance(model, Mapping):
         model = Shapes.from_dict(model)
-    found = model if isinstance(model, Shapes) else shapes(model)
+    found = model if isinstance(model, Shapes) else shapes(model, graph=graph)
     return replace(found, branches={**found.branches, **branches}) if branches else found
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from tunewright.errors import ConfigError
+from tunewright.scaling.graph import Graph, trace
 
 _WRAPPERS = re.compile(r"(^|\.)(_orig_mod|module|_fsdp_wrapped_module|_checkpoint_wrapped_module)(?=\.|$)")
 _QUERIES = ("query", "q_proj", "to_q", "q_lin", "wq")
@@ -74,11 +75,13 @@ class Shapes:
         weights: By name of the parameter, sorted.
         branches: Names of modules whose output is added to a residual stream, each with that of the block that it is a branch of.
         heads: For modules of attention: name of what makes the queries, and the size of a head (0 if unknown).
+        graph: How layers are connected, where that was asked for.
     """
 
     weights: dict[str, Weight]
     branches: dict[str, str] = field(default_factory=dict)
     heads: dict[str, int] = field(default_factory=dict)
+    graph: Graph | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data, for a file."""
@@ -97,7 +100,7 @@ class Shapes:
             raise ConfigError(
                 f"Saved shapes must be what scaling.shapes(model).to_dict() gave; got something else ({error})."
             ) from None
-        return cls(dict(sorted(found.weights.items())), found.branches, found.heads)
+        return cls(dict(sorted(found.weights.items())), found.branches, found.heads, found.graph)
 
 
 def plain(name: str) -> str:
@@ -105,14 +108,15 @@ def plain(name: str) -> str:
     return _WRAPPERS.sub("", name).lstrip(".")
 
 
-def shapes(model: nn.Module) -> Shapes:
+def shapes(model: nn.Module, *, graph: bool = False) -> Shapes:
     """Reads a model.
 
     Args:
         model: Any module, also on the meta device.
+        graph: Whether to follow its forward as well; the rule ``architecture-aware`` needs that.
 
     Raises:
-        ConfigError: If it is no module, or has no parameters or some whose shape is not known yet.
+        ConfigError: If it is no module, or has no parameters or some whose shape is not known yet; or its graph cannot be found.
     """
     if not isinstance(model, nn.Module):
         raise ConfigError(
@@ -135,7 +139,8 @@ def shapes(model: nn.Module) -> Shapes:
         weights[own] = _weight(own, parameter, modules[own.rpartition(".")[0]], others, owners, nominal)
     if not weights:
         raise ConfigError("A model must have parameters; this one has none.")
-    return Shapes(dict(sorted(weights.items())), dict(_branches(modules)), dict(_heads(modules)))
+    found = trace(model) if graph else None
+    return Shapes(dict(sorted(weights.items())), dict(_branches(modules)), dict(_heads(modules)), found)
 
 
 def _owner(module: nn.Module) -> str:
