@@ -1,8 +1,9 @@
 """Settings transferred from small models against tuning the large one: ``python -m benchmarks.scaling_proxy [--quick]``.
 
-Two tasks: an MLP of width 512 on the digits of scikit-learn, and a transformer of width 256 over letters of a generated language.
+Two tasks: an MLP of width 256 on the digits of scikit-learn, and a transformer of width 128 over letters of a generated language.
+The proxies have an eighth and a quarter of that width.
 Rate and momentum of Adam are searched with TPE. Direct tuning trains the target in each of 15 trials, under standard
-parametrization, on the digits also under muP. A proxy study trains the base and twice the base in every trial, for as many trials as fit, with the one training
+parametrization, on the digits also under muP. A proxy study trains both proxies in every trial, for as many trials as fit, with the one training
 of the target at the end, in a fifth of what direct tuning spends. Costs are counted in trainings of the target by 6 N D, and in
 seconds of the processor.
 
@@ -88,8 +89,8 @@ def digits(steps: int) -> Task:
 
     return Task(
         "digits MLP",
-        Family(Mlp, {"width": 64}, {"depth": 3}),
-        512,
+        Family(Mlp, {"width": 32}, {"depth": 3}),
+        256,
         steps,
         batch,
         (x[1000:1400], y[1000:1400]),
@@ -111,8 +112,8 @@ def letters(steps: int) -> Task:
     unseen = [pieces(np.random.default_rng(i), 64, language.text(20_000, i)) for i in (1, 2)]
     return Task(
         "letters transformer",
-        Family(CharTransformer, {"width": 32}, {"depth": 1}),
-        256,
+        Family(CharTransformer, {"width": 16}, {"depth": 1}),
+        128,
         steps,
         lambda rng: pieces(rng, 8, text),
         unseen[0],
@@ -276,7 +277,7 @@ def rows(quick: bool) -> list[dict[str, Any]]:
     if quick:
         task = digits(40)
         return summary(task, [searches(task, 0, 10, 1)])
-    few, many = digits(90), letters(70)
+    few, many = digits(80), letters(60)
     out = summary(few, [searches(few, seed, 15, 2) for seed in range(5)])
     return out + summary(many, [searches(many, seed, 15, 1, both=False) for seed in range(5)])
 

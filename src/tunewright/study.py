@@ -131,17 +131,8 @@ class Study(Steered):
         if in_worker():
             raise EntryReached
         storage, name = placed(storage, name)
-        request = Request(
-            name,
-            space,
-            objectives(minimize, maximize),
-            fidelity(steps),
-            dict(limits or {}),
-            method,
-            options,
-            seed,
-            scale,
-        )
+        goals, length = objectives(minimize, maximize), fidelity(steps)
+        request = Request(name, space, goals, length, dict(limits or {}), method, options, seed, scale)
         session, declared = open_study(open_store(storage), request, exist, on_change, resumable, policy)
         study = cls(session, declared)
         study._owns_store = storage is None or isinstance(storage, str | os.PathLike)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunewright.errors import ConfigError
-from tunewright.scaling.drift import Optimum, agree, extrapolated, optimum, pooled, slope
+from tunewright.scaling.drift import Optimum, apart, extrapolated, optimum, pooled, slope
 
 RANGE = (2.0**-12, 1.0)
 
@@ -122,7 +122,18 @@ def test_the_further_the_target_the_wider_the_interval() -> None:
 
 def test_sizes_contradict_each_other_when_their_intervals_have_nothing_in_common() -> None:
     a, b, c = made(-5, 0), made(-5.5, 1), made(-7, 2)
-    assert agree([a, b]) is None
-    apart = agree([a, b, c])
-    assert apart is not None
-    assert set(apart) == {a, c}
+    assert apart([a, b]) is None
+    assert set(apart([a, b, c]) or ()) == {a, c}
+
+
+def test_a_move_finer_than_rates_are_tuned_is_no_contradiction() -> None:
+    assert apart([made(-5, 0, sd=0.001), made(-5.45, 1, sd=0.001)]) is None
+    assert apart([made(-5, 0, sd=0.001), made(-5.55, 1, sd=0.001)]) is not None
+
+
+def test_the_best_of_what_few_rates_were_let_through_may_be_far_from_the_best() -> None:
+    z = np.linspace(-5, -3, 9)  # a scheduler kept these, and the loss falls towards lower ones
+    assert optimum(2.0**z, 0.1 * (z + 7) ** 2, RANGE, rng()).edge == "low"
+    # A training that diverged beyond them was tried, too.
+    high = optimum(2.0 ** np.append(z, -2), np.append(0.1 * (z + 1) ** 2, math.inf), RANGE, rng())
+    assert high.edge == ""

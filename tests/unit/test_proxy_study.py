@@ -175,6 +175,37 @@ def test_a_rule_that_claims_transfer_is_refused_where_the_rate_moves() -> None:
     assert "No settings for width=1024" in str(found)
 
 
+@pytest.mark.parametrize("method", ["asha(random)", "hyperband(random)"])
+def test_a_scheduler_that_keeps_what_was_best_on_small_models_hides_no_drift(method: str) -> None:
+    study = opened(method)
+    study.run(lambda trial: drifting(-1.0, trial), trials=40, **quiet())
+    refusal = study.transfer().refusal
+    assert "claims that the best rate stays" in refusal or "end of what was tried there" in refusal
+
+
+def test_rules_are_compared_at_a_size_that_all_have_results_for() -> None:
+    def late(trial: tw.Attempt) -> float:
+        if trial.rule == "mup" and trial.size("width") == 256:
+            raise ValueError("no memory")
+        # Larger models are better, and mup a little.
+        return drifting(0.0, trial) - 0.1 * math.log2(trial.size("width")) - 0.05 * (trial.rule == "mup")
+
+    study = opened(scale=Scale({"width": (64, 1024)}, SCALE.proxies, rule=("mup", "sp-layerwise")))
+    study.run(late, trials=40, failures=None, **quiet())
+    assert study.transfer().rule == "sp-layerwise", "all trainings of the other diverged at one size"
+
+    def fewer(trial: tw.Attempt) -> float:
+        if trial.rule == "mup" and trial.size("width") == 256 and trial.number % 8:
+            raise ValueError("no memory")
+        return drifting(0.0, trial) - 0.1 * math.log2(trial.size("width")) - 0.05 * (trial.rule == "mup")
+
+    study = opened(scale=Scale({"width": (64, 1024)}, SCALE.proxies, rule=("mup", "sp-layerwise")))
+    study.run(fewer, trials=40, failures=None, **quiet())
+    found = study.transfer()
+    assert [len(v.optima) for v in found.verdicts] == [2, 3]
+    assert found.rule == "mup"
+
+
 def test_standard_parametrization_is_extrapolated_by_its_power_law() -> None:
     study = opened(scale=Scale({"width": (64, 1024)}, SCALE.proxies, rule="sp"))
     study.run(lambda trial: drifting(-1.0, trial), trials=40, **quiet())

@@ -29,7 +29,9 @@ from tunewright.errors import ConfigError
 Floats = NDArray[np.float64]
 LEVEL = 0.9
 LEAST = 5
-_EDGE = 0.05
+EDGE = 0.05
+_HAIR = 1e-6
+_STEP = 2.0**0.25
 _DRAWS = 400
 _Z = 1.6449
 
@@ -47,7 +49,8 @@ class Optimum:
         curvature: Loss added by one squared doubling of the rate; 0 where no parabola fits.
         count: Trainings with a finite loss.
         diverged: Trainings without one.
-        edge: ``low`` or ``high`` if the optimum lies at that end of the searched range, else empty.
+        edge: ``low`` or ``high`` if the optimum lies at that end of the searched range, or of the rates that were tried at this
+            size, else empty.
         draws: Log2 of the best rate in resampled trainings, shape ``(b,)``.
     """
 
@@ -123,15 +126,17 @@ def optimum(
             f"of {len(z)} at {len(np.unique(z[good]))}. Run more trials."
         )
     more = np.zeros((len(z), 0)) if others is None else np.asarray(others, dtype=np.float64)
-    z, loss, more = z[good], loss[good], more[good]
     low, high = math.log2(searched[0]), math.log2(searched[1])
+    # Where a scheduler let few rates through, the best of them may be far from the best; one that diverged was tried, too.
+    margin = EDGE * (high - low)
+    least, most = max(low + margin, float(z.min()) + _HAIR), min(high - margin, float(z.max()) - _HAIR)
+    z, loss, more = z[good], loss[good], more[good]
     n = len(z)
     # The first row is the trainings as they are, the others resample them.
     rows = np.vstack([np.arange(n), rng.integers(0, n, size=(_DRAWS, n))])
     found = _lowest(z[rows], loss[rows], more[rows])
     at, draws = float(found.at[0]), found.at[1:]
     ends = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    margin = _EDGE * (high - low)
     return Optimum(
         growth,
         2.0**at,
@@ -141,7 +146,7 @@ def optimum(
         float(found.curvature[0]),
         n,
         int((~good).sum()),
-        "low" if at < low + margin else "high" if at > high - margin else "",
+        "low" if at < least else "high" if at > most else "",
         draws,
     )
 
@@ -177,9 +182,13 @@ def _lowest(z: Floats, loss: Floats, more: Floats) -> _Parabolas:
     )
 
 
-def agree(optima: Sequence[Optimum]) -> tuple[Optimum, Optimum] | None:
-    """Two sizes whose intervals have nothing in common, those furthest apart; None if there are none."""
-    gaps = [(a.low / b.high, a, b) for a in optima for b in optima if a.low > b.high]
+def apart(optima: Sequence[Optimum]) -> tuple[Optimum, Optimum] | None:
+    """Two sizes whose intervals have nothing in common, those furthest apart; None if there are none.
+
+    However narrow intervals are, a move of less than half a doubling is none: it is finer than rates are tuned.
+    """
+    ends = [(min(o.low, o.rate / _STEP), max(o.high, o.rate * _STEP), o) for o in optima]
+    gaps = [(a[0] / b[1], a[2], b[2]) for a in ends for b in ends if a[0] > b[1]]
     return None if not gaps else max(gaps, key=lambda g: g[0])[1:]
 
 

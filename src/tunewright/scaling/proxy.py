@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,17 @@ from tunewright.core.problem import Problem
 from tunewright.core.scale import Scale, Stage, is_depth
 from tunewright.core.trial import FAILURES, Trial
 from tunewright.errors import ConfigError
-from tunewright.scaling.drift import LEAST, Optimum, Prediction, agree, extrapolated, optimum, pooled, slope
+from tunewright.scaling.drift import (
+    EDGE,
+    LEAST,
+    Optimum,
+    Prediction,
+    apart,
+    extrapolated,
+    optimum,
+    pooled,
+    slope,
+)
 from tunewright.scaling.rules import RULES, rule
 
 Floats = NDArray[np.float64]
@@ -48,7 +58,8 @@ class Verdict:
         optima: One per proxy that has enough trainings, smallest first.
         drift: Doublings of the best rate per doubling of the size, with its interval of 90 percent; None for one size.
         predicted: The best rate at the target; None if refused.
-        expected: Loss at the largest proxy and what the uncertainty about the target's rate adds to it; infinite if refused.
+        expected: Loss at the largest proxy that all rules have results for, and what the uncertainty about the target's rate adds to
+            it; infinite if refused.
         refusal: Why nothing is predicted; empty if something is.
     """
 
@@ -171,7 +182,8 @@ def transfer(problem: Problem, trials: Sequence[Trial], parameter: str | None = 
     if not able:
         refusal = " ".join(v.refusal for v in verdicts)
         return Transfer(scale, name, "", verdicts, cost, _warnings(scale), refusal)
-    chosen = min(able, key=lambda v: v.expected)
+    verdicts = _compared(verdicts)
+    chosen = min(verdicts, key=lambda v: v.expected)
     assert chosen.predicted is not None
     settings = {**table.best(chosen.rule), name: chosen.predicted.rate}
     return Transfer(scale, name, chosen.rule, verdicts, cost, _warnings(scale), "", settings)
@@ -316,8 +328,20 @@ def _verdict(
             refusal=f"Under {name} the proxies leave the target's rate open from {found.low:.3g} to {found.high:.3g}, more than was "
             f"searched; use more trials, larger proxies, or a rule that claims transfer.",
         )
-    last = optima[-1]
-    return Verdict(name, claims, tuple(optima), drift, found, last.loss + last.curvature * found.spread**2)
+    return Verdict(name, claims, tuple(optima), drift, found)
+
+
+def _compared(verdicts: Sequence[Verdict]) -> tuple[Verdict, ...]:
+    """Verdicts with the losses to choose by, at the largest size that all have, else at the largest that any has."""
+    able = [v for v in verdicts if v.predicted is not None]
+    sizes = [{o.growth for o in v.optima} for v in able]
+    at = max(set.intersection(*sizes) or set.union(*sizes))
+    out = []
+    for v in verdicts:
+        here = [o for o in v.optima if o.growth == at and v.predicted is not None]
+        spread = v.predicted.spread if v.predicted is not None else 0.0
+        out.append(replace(v, expected=here[0].loss + here[0].curvature * spread**2) if here else v)
+    return tuple(out)
 
 
 def _refusal(
@@ -331,20 +355,30 @@ def _refusal(
         )
     for o in optima:
         if o.edge:
-            end = searched[0] if o.edge == "low" else searched[1]
-            return (
-                f"Under {name} the best rate at growth {2**o.growth:g} lies at the {'lower' if o.edge == 'low' else 'upper'} end of "
-                f"what was searched, {end:g}; widen the range."
-            )
-    apart = agree(optima) if claims else None
-    if apart is not None:
-        a, b = sorted(apart, key=lambda o: o.growth)
+            return _at_the_end(name, o, searched)
+    moved = apart(optima) if claims else None
+    if moved is not None:
+        a, b = sorted(moved, key=lambda o: o.growth)
         return (
             f"{name} claims that the best rate stays, but it moved from {a.rate:.3g} [{a.low:.3g}, {a.high:.3g}] to {b.rate:.3g} "
             f"[{b.low:.3g}, {b.high:.3g}] as the size grew {2 ** (b.growth - a.growth):g} times; check the plan with a coordinate "
             f"check, use a wider base, or choose another rule."
         )
     return ""
+
+
+def _at_the_end(name: str, o: Optimum, searched: tuple[float, float]) -> str:
+    end = searched[0] if o.edge == "low" else searched[1]
+    side = "lower" if o.edge == "low" else "upper"
+    if abs(math.log(o.rate / end)) <= EDGE * math.log(searched[1] / searched[0]):
+        return (
+            f"Under {name} the best rate at {2**o.growth:g} times the base lies at the {side} end of what was searched, {end:g}; "
+            f"widen the range."
+        )
+    return (
+        f"Under {name} the best rate at {2**o.growth:g} times the base lies at the {side} end of what was tried there, {o.rate:.3g}; "
+        f"have more trials reach that size, or use a sampler without a scheduler."
+    )
 
 
 def _warnings(scale: Scale) -> tuple[str, ...]:
