@@ -295,6 +295,26 @@ def test_what_proxies_cannot_show_is_said() -> None:
     assert "one proxy size" in text
 
 
+def test_a_size_that_no_proxy_grows_in_is_named() -> None:
+    scale = Scale({"width": (64, 512), "depth": (2, 8)}, [{"width": 64}, {"width": 128}], rule="depth-mup")
+    study = opened(scale=scale)
+    study.run(lambda trial: drifting(0.0, trial), trials=20, **quiet())
+    assert "grows in depth, and no proxy does" in " ".join(study.transfer().warnings)
+
+
+def test_confirming_trains_every_size_again() -> None:
+    study = opened()
+    study.run(lambda trial: drifting(0.0, trial), trials=6, **quiet())
+    calls: list[int] = []
+
+    def again(trial: tw.Attempt) -> float:
+        calls.append(trial.size("width"))
+        return drifting(0.0, trial)
+
+    tw.confirm(study, again, top=2, seeds=3)
+    assert calls == [64, 128, 256] * 6
+
+
 def test_which_parameter_is_the_rate_must_be_clear() -> None:
     two = tw.Space(a=tw.Float(1e-4, 1.0, log=True), b=tw.Float(1e-4, 1.0, log=True), c=tw.Float(0, 1))
     study = opened(space=two)

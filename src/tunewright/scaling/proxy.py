@@ -393,6 +393,13 @@ def _warnings(scale: Scale) -> tuple[str, ...]:
     far = 2.0 ** (_growth(scale, scale.target) - _growth(scale, dict(scale.stages[-1].sizes)))
     if far > _FAR:
         found.append(f"the target is {far:g} times the largest proxy, a long way to extrapolate.")
+    still = [
+        n
+        for n, (low, high) in scale.sizes.items()
+        if high > low and all(s.sizes[n] == low for s in scale.stages)
+    ]
+    if still and len(scale.stages) > 1:
+        found.append(f"the target grows in {', '.join(still)}, and no proxy does; let one of them.")
     if len(scale.stages) == 1:
         found.append("with one proxy size nobody can see whether the best rate moves; use two.")
     return tuple(found)
