@@ -36,7 +36,9 @@ _INFRASTRUCTURE = frozenset(
         "rates",
         "linear_models",
         "least_squares",
+        "digit_sweeps",
         "micro_lm",
+        "transfer",
     }
 )
 
