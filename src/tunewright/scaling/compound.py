@@ -6,7 +6,7 @@ activations or seconds.
 two stages gained 1.4 points more from equal scaling (``python -m claims run fast_scaling``), at half as much time again per FLOP.
 *Paper*: Dollar, Singh and Girshick 2021, "Fast and Accurate Model Scaling", arXiv:2103.06877, section 4 and table 4
 *Differs*: depths and resolution are rounded first and widths then take up what that left over, so that FLOPs come out as asked.
-*Cost*: arithmetic; a recommendation tries a hundred sizes or so of every strategy.
+*Cost*: arithmetic; a recommendation tries 24 sizes of every strategy.
 
 With exponents ``e_d + 2 e_w + 2 e_r = 1`` a network ``s^e_d`` times as deep, ``s^e_w`` as wide and ``s^e_r`` as fine has ``s`` times
 the FLOPs, ``s^(e_d + 2 e_w)`` the weights and ``s^(e_d + e_w + 2 e_r) = s^(1 - e_w)`` the activations. The fast rule has
