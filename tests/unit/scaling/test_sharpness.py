@@ -123,20 +123,13 @@ def test_the_step_scale_is_what_an_optimizer_multiplies_gradients_by() -> None:
 
 
 def test_under_mup_sharpness_stays_and_with_standard_it_grows() -> None:
-    family = Family(Mlp, base={"width": 16})
+    family = Family(Mlp, base={"width": 32})
     batches = made_up(family.model())
-    more: dict[str, Any] = {
-        "sizes": (16, 64, 256),
-        "steps": 12,
-        "moments": 3,
-        "seeds": (0, 1),
-        "optimizer": "sgd",
-        "lr": 0.1,
-    }
-    mup, sp = (sharpness_check(family, rule, batches, **more) for rule in ("mup", "sp"))
-    assert mup.passed and abs(mup.slope[0]) < 0.2
-    assert not sp.passed and sp.slope[0] > 0.3 and "grows" in sp.why
-    assert mup.edge == 20.0 and mup.steps == (1, 6, 12)
+    more: dict[str, Any] = {"sizes": (32, 256), "steps": 6, "moments": 2, "seeds": (0, 1), "optimizer": "sgd"}
+    mup, sp = (sharpness_check(family, rule, batches, lr=0.5, **more) for rule in ("mup", "sp"))
+    assert mup.passed and abs(mup.slope[0]) < 0.15
+    assert not sp.passed and sp.slope[0] > 0.35 and "grows" in sp.why
+    assert mup.edge == 4.0 and mup.steps == (1, 6)
     assert "over the edge" in mup.table() and mup.to_dict()["slope"] == mup.slope[0]
 
 
