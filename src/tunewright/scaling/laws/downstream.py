@@ -71,9 +71,7 @@ def fit_error(
         raise ConfigError(
             f"Errors must lie between 0 and 1; got {y.max():g}. Pass one minus the accuracy, not per cent."
         )
-    theta = _profile(x, y, np.ones((1, len(x))))[0]
-    r = np.log(y / (theta[0] - theta[1] * np.exp(-theta[2] * x)))
-    far = outlying(r, 8.0, 0.1)
+    far = outlying(_off(x, y, _profile(x, y, np.ones((1, len(x))))[0]), 8.0, 0.1)
     if far.size:
         if not drop_diverged:
             raise ConfigError(
@@ -81,13 +79,24 @@ def fit_error(
                 f"Pass drop_diverged=True to leave them out."
             )
         x, y, kept = np.delete(x, far), np.delete(y, far), np.delete(kept, far)
-        theta = _profile(x, y, np.ones((1, len(x))))[0]
-        r = np.log(y / (theta[0] - theta[1] * np.exp(-theta[2] * x)))
-    explained = share(np.log(y), r)
-    gate(explained, least_explained)
+    dropped = tuple(int(i) for i in np.setdiff1d(np.arange(np.size(error)), kept))
+    fit = _error_fit(x, y, dropped, bootstrap, seed, name)
+    gate(fit.explained, least_explained)
+    return fit
+
+
+def _off(x: Array, y: Array, theta: Array) -> Array:
+    """Logarithms of measured over fitted errors."""
+    r: Array = np.log(y / (theta[0] - theta[1] * np.exp(-theta[2] * x)))
+    return r
+
+
+def _error_fit(x: Array, y: Array, dropped: tuple[int, ...], bootstrap: int, seed: int, name: str) -> Fit:
+    theta = _profile(x, y, np.ones((1, len(x))))[0]
     cloud = _profile(x, y, np.random.default_rng(seed).exponential(size=(bootstrap, len(y))))
     cloud = theta + (cloud - theta) * widening(len(y), 3)
     cloud[:, 2] = np.maximum(cloud[:, 2], _RATES[0])
+    r = _off(x, y, theta)
     return Fit(
         name=name,
         output=ERROR,
@@ -98,9 +107,9 @@ def fit_error(
         values=theta,
         cloud=cloud,
         residuals=r,
-        explained=explained,
+        explained=share(np.log(y), r),
         box=Box({"loss": (float(x.min()), float(x.max()))}),
-        dropped=tuple(int(i) for i in np.setdiff1d(np.arange(np.size(error)), kept)),
+        dropped=dropped,
         warnings=(),
         function=_error,
         seed=seed,

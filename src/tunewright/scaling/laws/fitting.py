@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from tunewright.errors import ConfigError
 from tunewright.scaling.laws.fit import (
     Array,
     Fit,
+    Positions,
     checked,
     cloud_size,
     gate,
@@ -80,30 +82,39 @@ def fit_loss(
                 f"Runs must lie near one law; {named(kept[far])} are more than 10 % off the fit of the others, as diverged runs are. "
                 f"Pass drop_diverged=True to leave them out."
             )
-        data = {c: np.delete(v, far) for c, v in data.items()}
         kept = np.delete(kept, far)
+        data = {c: np.delete(v, far) for c, v in data.items()}
         checked(data, "loss", coefficients=k, drop_diverged=False)
         problem = _Loss(data["params"], data["tokens"], data["loss"], tied, delta)
         theta = problem.best()
     residuals = problem.residuals(theta[None])[0]
-    explained = share(problem.y, residuals)
-    gate(explained, least_explained)
-    n = len(problem.y)
-    weights = np.random.default_rng(seed).exponential(size=(bootstrap, n))
-    cloud = problem.refit(theta, weights)
-    cloud = theta + (cloud - theta) * widening(n, k)
-    dropped = tuple(int(i) for i in np.setdiff1d(np.arange(np.size(loss)), kept))
+    gate(share(problem.y, residuals), least_explained)
+    weights = np.random.default_rng(seed).exponential(size=(bootstrap, len(kept)))
+    cloud = theta + (problem.refit(theta, weights) - theta) * widening(len(kept), k)
+    return _loss_fit(problem, theta, cloud, data, _missing(kept, np.size(loss)), name, seed)
+
+
+def _loss_fit(
+    problem: _Loss,
+    theta: Array,
+    cloud: Array,
+    data: Mapping[str, Array],
+    dropped: tuple[int, ...],
+    name: str,
+    seed: int,
+) -> Fit:
+    residuals = problem.residuals(theta[None])[0]
     return Fit(
         name=name,
         output=LOSS_OUT,
         unit="nats per token",
-        formula=_FORMULA + (" with alpha = beta" if tied else ""),
+        formula=_FORMULA + (" with alpha = beta" if problem.tied else ""),
         inputs=(PARAMS, TOKENS),
         names=("E", "A", "B", "alpha", "beta"),
         values=problem.plain(theta[None])[0],
         cloud=problem.plain(cloud),
         residuals=residuals,
-        explained=explained,
+        explained=share(problem.y, residuals),
         box=_box(data, ("params", "tokens")),
         dropped=dropped,
         warnings=_together(data, ("params", "tokens")),
@@ -151,48 +162,74 @@ def fit_power(
         raise ConfigError(
             f"A power law needs inputs other than its target {output!r}; got {list(keys)}. Name them."
         )
-    k = len(keys) + 1
-    data, kept = checked({**inputs, output: target}, output, coefficients=k, drop_diverged=drop_diverged)
+    columns = {**inputs, output: target}
+    data, kept = checked(columns, output, coefficients=len(keys) + 1, drop_diverged=drop_diverged)
     _separable(data, keys)
     base = _weights(weights, np.size(target))[kept]
-    centers = {key: float(np.mean(np.log(data[key]))) for key in keys}
-    X, y = _design(data, keys, centers), np.log(data[output])
-    theta = _regress(X, y, base[None])[0]
-    far = outlying(y - X @ theta, 10.0, math.log(3.0))
-    if far.size and len(kept) - far.size > k:
+    far = _far_off(data, keys, output, base)
+    if far.size:
         if not drop_diverged:
             raise ConfigError(
                 f"Runs must lie near one law; {named(kept[far])} are more than a factor of three off the fit of the others. "
                 f"Pass drop_diverged=True to leave them out."
             )
-        keep = np.delete(np.arange(len(kept)), far)
-        data, kept, base = {c: v[keep] for c, v in data.items()}, kept[keep], base[keep]
-        X, y = X[keep], y[keep]
-        theta = _regress(X, y, base[None])[0]
-    residuals = y - X @ theta
-    explained = share(y, residuals)
-    gate(explained, least_explained)
-    draws = np.random.default_rng(seed).exponential(size=(bootstrap, len(y)))
-    cloud = _regress(X, y, base * draws)
-    cloud = theta + (cloud - theta) * widening(len(y), k)
+        data = {c: np.delete(v, far) for c, v in data.items()}
+        kept, base = np.delete(kept, far), np.delete(base, far)
     known = {"params": PARAMS, "tokens": TOKENS, **(units or {})}
+    read = tuple(known.get(key, Input(key, key)) for key in keys)
+    fit = _power_fit(data, keys, base, bootstrap, seed, _Named(name, output, unit, read))
+    gate(fit.explained, least_explained)
+    return replace(fit, dropped=_missing(kept, np.size(target)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """What a power law is called and asked with."""
+
+    name: str
+    output: str
+    unit: str
+    inputs: tuple[Input, ...]
+
+
+def _power_fit(
+    data: Mapping[str, Array], keys: tuple[str, ...], base: Array, bootstrap: int, seed: int, about: _Named
+) -> Fit:
+    centers = {key: float(np.mean(np.log(data[key]))) for key in keys}
+    X, y = _design(data, keys, centers), np.log(data[about.output])
+    theta = _regress(X, y, base[None])[0]
+    draws = np.random.default_rng(seed).exponential(size=(bootstrap, len(y)))
+    cloud = theta + (_regress(X, y, base * draws) - theta) * widening(len(y), len(theta))
     return Fit(
-        name=name,
-        output=output,
-        unit=unit,
+        name=about.name,
+        output=about.output,
+        unit=about.unit,
         formula="c " + " ".join(f"{key}^e_{key}" for key in keys),
-        inputs=tuple(known.get(key, Input(key, key)) for key in keys),
+        inputs=about.inputs,
         names=("coefficient", *(f"exponent_{key}" for key in keys)),
         values=_uncentered(theta[None], keys, centers)[0],
         cloud=_uncentered(cloud, keys, centers),
-        residuals=residuals,
-        explained=explained,
+        residuals=y - X @ theta,
+        explained=share(y, y - X @ theta),
         box=_box(data, keys),
-        dropped=tuple(int(i) for i in np.setdiff1d(np.arange(np.size(target)), kept)),
+        dropped=(),
         warnings=(),
         function=_power(keys),
         seed=seed,
     )
+
+
+def _far_off(data: Mapping[str, Array], keys: tuple[str, ...], target: str, base: Array) -> Positions:
+    """Runs a factor of three and ten robust deviations off, unless too few others would be left for a fit."""
+    centers = {key: float(np.mean(np.log(data[key]))) for key in keys}
+    X, y = _design(data, keys, centers), np.log(data[target])
+    far = outlying(y - X @ _regress(X, y, base[None])[0], 10.0, math.log(3.0))
+    return far if len(y) - far.size > len(keys) + 1 else far[:0]
+
+
+def _missing(kept: Positions, n: int) -> tuple[int, ...]:
+    """Positions that were left out."""
+    return tuple(int(i) for i in np.setdiff1d(np.arange(n), kept))
 
 
 class _Loss:

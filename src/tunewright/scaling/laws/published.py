@@ -284,13 +284,12 @@ def _critical() -> list[Law]:
             "their common point (151M, 3.07B tokens: 961 to 999 sequences) and with the step counts in the released notebook."
         ),
     }
-    sequence, million = 512.0, 1e-6
 
     def law(name: str, formula: str, c: float, e: float, key: str, **extra: Any) -> Law:
         return power_law(
             name=name,
             formula=formula,
-            coefficient=c * sequence * million**e,
+            coefficient=c * 512 * 1e-6**e,
             exponents={key: e},
             inputs=(PARAMS if key == "params" else TOKENS,),
             **common,
@@ -330,6 +329,11 @@ def _critical() -> list[Law]:
                 )
             },
         ),
+    ]
+
+
+def _critical_elsewhere() -> list[Law]:
+    return [
         Law(
             name="critical-batch-time",
             paper="Time Transfer: On Optimal Learning Rate and Batch Size in the Infinite Data Limit, arXiv:2410.05838",
@@ -544,6 +548,7 @@ def _build() -> dict[str, Law]:
         *_deepseek(),
         *_shuai(),
         *_critical(),
+        *_critical_elsewhere(),
         *_chinchilla(),
         _muennighoff(),
     ]
