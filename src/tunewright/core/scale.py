@@ -83,10 +83,17 @@ class Stage:
 
     def step(self, point: int) -> int:
         """Fewest steps after which a trial stands at a point or beyond."""
+        done = self.done(point)
+        return done if self.point(done) >= point else done + 1
+
+    def done(self, point: int) -> int:
+        """Steps that a trial has done which stands at a point, whole ones where it lies between two."""
         low, first = self.begin, 0
         for high, last in zip(self.points, self.marks, strict=True):
             if point <= high:
-                return first - (low - point) * (last - first) // (high - low)
+                steps = max(0, point - low) * (last - first) // (high - low)
+                # The step after it may have been rounded down to this very point.
+                return first + steps + (self.point(first + steps + 1) <= point < high)
             low, first = high, last
         return self.steps
 
@@ -137,6 +144,9 @@ class Scale:
             raise ConfigError(f"Levels grow by a whole eta of 2 or more; got {self.eta!r}. Use 3.")
         put(self, "_stages", _stages(self))
 
+    def __hash__(self) -> int:
+        return hash((tuple(self.sizes.items()), self.high, self.rules))
+
     @property
     def rules(self) -> tuple[str, ...]:
         """The parametrizations to choose from."""
@@ -175,7 +185,7 @@ class Scale:
     def place(self, point: int) -> Place:
         """The model that was trained last at a point, and its steps."""
         stage = self.stage(point)
-        return Place(stage.sizes, stage.step(point))
+        return Place(stage.sizes, stage.done(point))
 
     def legs(self, begin: int, until: int) -> Iterator[Leg]:
         """The trainings between two points, one per size."""
@@ -227,7 +237,7 @@ def legs(stages: Sequence[Stage], begin: int, until: int) -> Iterator[Leg]:
     """The trainings between two points of a scale with these stages, one per size."""
     for stage in stages:
         if stage.end > begin and stage.begin < until:
-            first = stage.step(begin) if begin > stage.begin else 0
+            first = stage.done(begin) if begin > stage.begin else 0
             yield Leg(stage, first, stage.step(min(until, stage.end)))
 
 

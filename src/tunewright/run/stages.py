@@ -33,7 +33,7 @@ def parts(segment: Segment, channel: Channel) -> Iterator[tuple[Segment, Channel
         yield segment, channel
         return
     climb = _Climb(segment, channel)
-    for leg in legs(segment.stages, segment.step, _end(segment)):
+    for leg in _way(segment):
         yield climb.local(leg), climb.hear
         if climb.over:
             return
@@ -41,6 +41,15 @@ def parts(segment: Segment, channel: Channel) -> Iterator[tuple[Segment, Channel
 
 def _end(segment: Segment) -> int:
     return segment.stages[-1].end if segment.until is None else segment.until
+
+
+def _way(segment: Segment) -> list[Leg]:
+    """The trainings of a segment; one of no steps where there is nothing left to train."""
+    found = list(legs(segment.stages, segment.step, _end(segment)))
+    if found:
+        return found
+    stage = next(s for s in segment.stages if segment.step <= s.end or s is segment.stages[-1])
+    return [Leg(stage, stage.done(segment.step), stage.done(segment.step))]
 
 
 class _Climb:

@@ -40,9 +40,20 @@ def test_every_step_of_every_size_has_a_point_of_its_own_and_finds_back(scale: S
         assert points[0] == stage.begin
         assert points[-1] == stage.end
         assert all(a < b for a, b in itertools.pairwise(points))
-        assert [stage.step(p) for p in points[1:]] == list(range(1, stage.steps + 1))
+        assert [stage.step(p) for p in points] == list(range(stage.steps + 1))
+        assert [stage.done(p) for p in points] == list(range(stage.steps + 1))
         last = stage.end
     assert last == scale.high
+
+
+@given(scales(), st.data())
+def test_between_two_steps_the_first_is_done_and_the_second_is_to_do(
+    scale: Scale, data: st.DataObject
+) -> None:
+    stage = data.draw(st.sampled_from(scale.stages))
+    point = data.draw(st.integers(stage.begin, stage.end))
+    assert stage.point(stage.done(point)) <= point <= stage.point(stage.step(point))
+    assert stage.step(point) - stage.done(point) == (stage.point(stage.done(point)) != point)
 
 
 @given(scales(), st.data())
@@ -73,6 +84,7 @@ def test_a_problem_with_a_scale_comes_back_from_its_json_form(scale: Scale) -> N
     again = Problem.from_dict(problem.to_dict())
     assert again == problem
     assert again.scale == scale
+    assert hash(again) == hash(problem)
     assert again.with_space(Space({})).scale == scale
 
 
