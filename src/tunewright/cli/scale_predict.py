@@ -69,8 +69,13 @@ def _fitted(path: Path, drop_diverged: bool) -> list[Law]:
     """Laws fitted to a table of runs, with a remark about each."""
     from tunewright.scaling.laws.tables import fit_columns
 
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(
+            f"A table must be a CSV file in UTF-8; got {path.name}: {error}. Export it as CSV."
+        ) from None
     head = list(rows[0]) if rows else []
     columns = {name: [_number(row[name], name, i) for i, row in enumerate(rows)] for name in head if name}
     fits = fit_columns(columns, drop_diverged=drop_diverged)

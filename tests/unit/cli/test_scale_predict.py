@@ -90,6 +90,16 @@ def test_a_cell_that_is_no_number_is_shown_with_its_row(tmp_path):
         CliRunner().invoke(predict, ["--params", "1e8", "--fit", str(path)], catch_exceptions=False)
 
 
+def test_a_file_that_is_no_table_is_refused(tmp_path):
+    path = tmp_path / "runs.csv"
+    path.write_bytes(b"\xff\xfe\x00binary")
+    with pytest.raises(ConfigError, match="must be a CSV file in UTF-8"):
+        CliRunner().invoke(predict, ["--params", "1e8", "--fit", str(path)], catch_exceptions=False)
+    path.write_text("", encoding="utf-8")
+    with pytest.raises(ConfigError, match="A table must have params, tokens and loss"):
+        CliRunner().invoke(predict, ["--params", "1e8", "--fit", str(path)], catch_exceptions=False)
+
+
 def test_predicting_loads_no_torch():
     code = (
         "import sys\nfrom tunewright.scaling import laws\nlaws.recommend(params=1e9, tokens=1e11)\n"

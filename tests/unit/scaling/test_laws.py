@@ -25,6 +25,7 @@ from tunewright.scaling.laws.law import Box, power_law
         ("20k", 2e4),
         ("2T", 2e12),
         ("1_000", 1e3),
+        ("1,300,000", 1.3e6),
         (7, 7),
     ],
 )
@@ -32,7 +33,7 @@ def test_quantities_are_read_as_people_write_them(text, value):
     assert laws.quantity(text) == pytest.approx(value)
 
 
-@pytest.mark.parametrize("text", ["", "B", "1.3 billion", "nan", "-1B", 0, "inf", "1BB", True, None])
+@pytest.mark.parametrize("text", ["", "B", "1.3 billion", "nan", "-1B", 0, "inf", "1BB", "1,3B", True, None])
 def test_what_is_no_quantity_is_refused(text):
     with pytest.raises(ConfigError, match="A quantity must be"):
         laws.quantity(text)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -17,6 +18,7 @@ from tunewright.errors import ConfigError
 
 Confidence = Literal["paper", "second-hand", "exponent only", "fitted here"]
 _LETTERS = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
+_THOUSANDS = re.compile(r"\d{1,3}(,\d{3})+[kmbt]?", re.IGNORECASE)
 _WORDS = {1e9: "billions", 1e6: "millions"}
 Z95 = 1.959963984540054
 LEARNING_RATE = "learning rate"
@@ -33,7 +35,9 @@ def quantity(value: float | str) -> float:
     """
     given: Any = value
     if isinstance(given, str):
-        text = given.strip().replace("_", "").replace(",", "")
+        text = given.strip().replace("_", "")
+        # 1,000,000 is plain; 1,3 could be 1.3 to its writer and 13 to the reader, so it is refused below.
+        text = text.replace(",", "") if _THOUSANDS.fullmatch(text) else text
         factor = _LETTERS.get(text[-1:].lower(), 1.0)
         try:
             number = float(text[:-1] if factor != 1.0 else text) * factor
