@@ -128,6 +128,7 @@ def steps(model: nn.Module, groups: list[dict[str, Any]], count: int = 3) -> lis
     return out
 
 
+@pytest.mark.slow
 def test_a_plan_survives_a_copy_compilation_and_a_checkpoint() -> None:
     model = Network(128)
     plan = plan_of(model, "adamw")
