@@ -1,7 +1,7 @@
 """What the critical batch size of small language models follows: ``python -m benchmarks.scaling_batch [--quick]``.
 
-Three measurements of how it grows with data and with the model: by its definition (20 % more examples than the best batch size needs)
-on one-block transformers over grids of batch and rate, by the noise scale of their gradients along a training, and by an exact
+How it grows with data and with the model, measured by its definition (20 % more examples than the best batch size
+needs) on one-block transformers over grids of batch and rate, by the noise scale of their gradients along a training, and by an exact
 recursion for averaged SGD on least squares. Zhang et al. 2024 (arXiv:2410.21676) report ``D^0.47`` and ``N^0.087``. The grids are those of
 ``claims/critical_batch.py`` and take about nine minutes of one core where the claim has not been run before.
 """
@@ -31,7 +31,7 @@ def rows(quick: bool) -> list[dict[str, Any]]:
     Args:
         quick: Two models, two horizons, one seed.
     """
-    return [_overhead(quick), _noise(quick), _theory(quick)]
+    return [_overhead(quick), *_noise(quick), _theory(quick)]
 
 
 def _row(what: str, measured: str, reached: bool, **figures: float) -> dict[str, Any]:
@@ -74,12 +74,13 @@ def _overhead(quick: bool) -> dict[str, Any]:
     )
 
 
-def noise_along(width: int, seed: int, marks: list[int]) -> tuple[int, list[float]]:
+def noise_along(width: int, seed: int, rate: float, marks: list[int]) -> tuple[int, list[float]]:
     """Weights of a model, and its gradient noise scale in letters after so many letters of training each.
 
     Args:
         width: Of the model.
         seed: Of first weights, order of the text and measurement.
+        rate: Of Adam at the base width.
         marks: Letters read, increasing.
     """
     import torch
@@ -97,7 +98,7 @@ def noise_along(width: int, seed: int, marks: list[int]) -> tuple[int, list[floa
         "mup", model, model_of(base), delta=model_of(2 * base), optimizer="adam", form="folded"
     )
     plan.init_(model, seed)
-    optimizer = torch.optim.Adam(plan.param_groups(_RATE), betas=(0.9, 0.99))
+    optimizer = torch.optim.Adam(plan.param_groups(rate), betas=(0.9, 0.99))
     pieces = torch.from_numpy(micro_lm.pieces(marks[-1] + 2**14, 0))
     order = np.random.default_rng([seed, 11]).permutation(len(pieces))
     unseen = torch.split(pieces[order[-512:]], 64)
@@ -116,19 +117,43 @@ def noise_along(width: int, seed: int, marks: list[int]) -> tuple[int, list[floa
     return sum(p.numel() for p in model.parameters()), found
 
 
-def _noise(quick: bool) -> dict[str, Any]:
-    """By the noise of gradients along trainings at one batch size and rate."""
+def _noise(quick: bool) -> list[dict[str, Any]]:
+    """By the noise of gradients: along one training, and at the ends of trainings whose rate was tuned for their length.
+
+    At a fixed rate and batch the weights end up bouncing at one temperature, which the noise scale then shows (the temperature
+    of McCandlish et al. 2018); a rate that falls with the length, as the best one does, lets it grow.
+    """
+    marks = [2**k for k in ((13, 14) if quick else range(14, 18))]
+    widths, seeds = critical_batch.WIDTHS[: 2 if quick else 3], range(1 if quick else 3)
+    fixed: dict[int, list[Any]] = {}
+    tuned: dict[int, list[Any]] = {}
+    for w in widths:
+        cell = micro_lm.grid(w, quick)[_ROWS]
+        rates = [micro_lm.best_rate(cell, m)[0] for m in marks]
+        fixed[w] = [noise_along(w, s, _RATE, marks) for s in seeds]
+        tuned[w] = [
+            [noise_along(w, s, r, [m])[1][0] for r, m in zip(rates, marks, strict=True)] for s in seeds
+        ]
+    where = [(fixed[w][0][0], m) for w in widths for m in marks]
+    found = {
+        "gradient noise scale along a training at one rate, one-block transformers": [
+            [v for w in widths for v in fixed[w][s][1]] for s in seeds
+        ],
+        "gradient noise scale at the best rate of each length, one-block transformers": [
+            [v for w in widths for v in tuned[w][s]] for s in seeds
+        ],
+    }
+    return [_noise_row(what, where, np.array(sizes)) for what, sizes in found.items()]
+
+
+def _noise_row(what: str, where: list[tuple[int, int]], sizes: Any) -> dict[str, Any]:
+    """Exponents of noise scales of shape ``(seeds, models and lengths)``."""
     from tunewright.scaling.critical import fit_critical_law
 
-    marks = [2**k for k in ((13, 14) if quick else range(13, 17))]
-    widths, seeds = critical_batch.WIDTHS[: 2 if quick else 3], range(1 if quick else 3)
-    runs = {w: [noise_along(w, s, marks) for s in seeds] for w in widths}
-    where = [(runs[w][0][0], m) for w in widths for m in marks]
-    sizes = np.array([[v for w in widths for v in runs[w][s][1]] for s in seeds])
     law = fit_critical_law([n for n, _ in where], [d for _, d in where], sizes)
     low, high = law.tokens_interval
     return _row(
-        "gradient noise scale along training, one-block transformers",
+        what,
         f"data {law.tokens:.2f} ({low:.2f} to {high:.2f}), parameters {law.parameters:.2f} "
         f"({law.parameters_interval[0]:.2f} to {law.parameters_interval[1]:.2f})",
         _follows(low, law.parameters),
