@@ -10,8 +10,9 @@ comes from; its derivation (equation 11) and its text count what flows in, and o
 from __future__ import annotations
 
 import operator
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tunewright.errors import ConfigError
@@ -85,7 +86,12 @@ def from_edges(edges: Iterable[tuple[str, str, str | None]]) -> Graph:
     named = {f"layer {n}": n for n in layers}
     sums = {n for n in before if n.startswith("vertex ")}
     inputs = {n for n in sums if not before[n]}
-    return _graph(_ordered(before), named, sums, inputs)
+    ends = sums - {n for sources in before.values() for n in sources}
+    found = _graph(_ordered(before), named, sums, inputs, ends)
+    terms = Counter(target for _, target, _ in listed)
+    return replace(
+        found, in_degrees={layer: terms[target] for _, target, layer in listed if layer is not None}
+    )
 
 
 def trace(model: nn.Module) -> Graph:
@@ -115,10 +121,13 @@ def trace(model: nn.Module) -> Graph:
     named: dict[str, str] = {}
     sums: set[str] = set()
     inputs: set[str] = set()
+    outputs: set[str] = set()
     for node in traced.graph.nodes:
         before[node.name] = [n.name for n in node.all_input_nodes]
         if node.op == "placeholder":
             inputs.add(node.name)
+        elif node.op == "output":
+            outputs.add(node.name)
         elif node.op == "call_module" and isinstance(modules[str(node.target)], kinds):
             named[node.name] = str(node.target)
         elif node.target in adds:
@@ -128,7 +137,7 @@ def trace(model: nn.Module) -> Graph:
             f"A graph needs layers; the forward of {type(model).__name__} calls no nn.Linear and no convolution. Describe it with "
             "tunewright.scaling.graph.from_edges."
         )
-    return _graph(before, named, sums, inputs)
+    return _graph(before, named, sums, inputs, outputs)
 
 
 def _ordered(before: Mapping[str, list[str]]) -> dict[str, list[str]]:
@@ -147,7 +156,11 @@ def _ordered(before: Mapping[str, list[str]]) -> dict[str, list[str]]:
 
 
 def _graph(
-    before: Mapping[str, list[str]], named: Mapping[str, str], sums: set[str], inputs: set[str]
+    before: Mapping[str, list[str]],
+    named: Mapping[str, str],
+    sums: set[str],
+    inputs: set[str],
+    outputs: set[str],
 ) -> Graph:
     """Counts paths by the layers on them, node by node.
 
@@ -156,6 +169,7 @@ def _graph(
         named: The nodes that are layers.
         sums: The nodes that add up what comes in.
         inputs: The nodes that paths begin at.
+        outputs: The nodes that they end at.
     """
     after: dict[str, list[str]] = {n: [] for n in before}
     for n, sources in before.items():
@@ -170,17 +184,19 @@ def _graph(
                 mine[now] = mine.get(now, 0.0) + count
         counts[n] = mine
     paths: dict[int, float] = {}
-    for n in before:
-        if not after[n]:
-            for layers, count in counts[n].items():
-                depth = max(layers - 1, 0)
-                paths[depth] = paths.get(depth, 0.0) + count
+    for n in outputs:
+        for layers, count in counts[n].items():
+            depth = max(layers - 1, 0)
+            paths[depth] = paths.get(depth, 0.0) + count
+    # Whether a node leads to an output, and whether it does so through a layer.
+    leads: dict[str, bool] = {}
     beyond: dict[str, bool] = {}
-    for n in reversed(list(before)):  # whether a layer comes after it
-        beyond[n] = any(m in named or beyond[m] for m in after[n])
+    for n in reversed(list(before)):
+        leads[n] = n in outputs or any(leads[m] for m in after[n])
+        beyond[n] = any((m in named and leads[m]) or beyond[m] for m in after[n])
     degrees = {name: _terms(n, before, after, named, sums) for n, name in named.items()}
     first = {named[n] for n in named if 1 in counts[n]}
-    last = {named[n] for n in named if not beyond[n]}
+    last = {named[n] for n in named if leads[n] and not beyond[n]}
     return Graph(tuple(sorted(paths.items())), degrees, tuple(sorted(first)), tuple(sorted(last)))
 
 
