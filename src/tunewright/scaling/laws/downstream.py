@@ -3,6 +3,14 @@
 Gadre et al. 2024 (arXiv:2403.08540, equations 4 and 5) predict the error averaged over many tasks by ``eps - k exp(-gamma L)`` of the
 validation loss L. Ivgi et al. 2022 (arXiv:2202.06387) ask whether such laws, fitted to small models only, choose among models: here a
 choice comes with its probability, from the clouds of all candidates.
+
+*Use when*: families of models are to be compared at a size that none of them has been trained at yet.
+
+*Do not use when*: the task is at chance for all small models; there is nothing to fit then.
+
+*Paper*: Gadre et al. 2024, arXiv:2403.08540 (loss, then error from loss); Ivgi et al. 2022, arXiv:2202.06387 (choosing models by it).
+
+*Differs*: the constants are fitted to what is given; those of the papers are not shipped.
 """
 
 from __future__ import annotations

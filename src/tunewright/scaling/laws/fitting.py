@@ -3,6 +3,16 @@
 Losses follow ``E + A N^-alpha + B D^-beta`` (Hoffmann et al. 2022, arXiv:2203.15556, section 3.3): Huber's loss of the difference
 of logarithms, from many starts, finished by L-BFGS; the cloud refits runs with random weights (the Bayesian bootstrap of Rubin 1981, The
 Annals of Statistics 9, which also works for few runs), all of them at once by Levenberg-Marquardt with Huber's weights.
+
+*Use when*: a dozen runs or more exist, over a factor of two or more in every input.
+
+*Do not use when*: the runs were not tuned at their own size, since a law then describes the mistuning; or a prediction is wanted
+further out than the runs reach.
+
+*Paper*: Hoffmann et al. 2022, arXiv:2203.15556, approach 3; Besiroglu et al. 2024, arXiv:2404.10102 (sum instead of mean, and many
+starts).
+
+*Differs*: all resampled fits of the bootstrap are kept as a cloud, of which predictions are made one by one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,13 @@
-"""What every applicable law recommends, side by side, with the laws that contradict each other."""
+"""What every applicable law recommends, side by side, with the laws that contradict each other.
+
+*Use when*: a first guess is wanted for a language model of ordinary size, or the laws are to be seen against each other.
+
+*Do not use when*: training differs from what a law holds for (its conditions say), or runs of your own exist: fit those.
+
+*Paper*: each row names its own.
+
+*Differs*: nothing is averaged. Laws that contradict each other are shown as conflicts, and one is never multiplied by another.
+"""
 
 from __future__ import annotations
 
