@@ -145,6 +145,11 @@ SAYS = {
         r"MCP: 1\d columns, 0 of 8 missed, .* off by 0\.0.*\nlasso: .* off by 0\.1.*\nderived settings: \d\d steps",
         False,
     ),
+    "char_transformer": (
+        ("torch",),
+        r"best rate 2\^-\d with .*\nwidth 128 at that rate, muP: loss 1\.[1-4]\d+\n.* PyTorch has it: loss [1-3]\..*\ntuning took 0\.1",
+        True,
+    ),
     "async_trials": ((), r"best cost 0\.0\d* with .*; 40 trials", False),
 }
 
