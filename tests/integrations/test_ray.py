@@ -208,7 +208,8 @@ def _parent(pid: int) -> int:
 def test_a_driver_that_is_killed_leaves_nobody_and_the_next_goes_on(work: Any, tmp_path: Path) -> None:
     script = tmp_path / "driver.py"
     script.write_text(DRIVER.format(here=str(tmp_path), cpus=0.5))
-    (tmp_path / "together").touch()  # neither is over before the second worker is up, however slow the machine
+    together = tmp_path / "together"
+    together.touch()  # neither is over before the second worker is up, however slow the machine
     with (tmp_path / "out.txt").open("w") as out:
         driver = subprocess.Popen([sys.executable, str(script)], cwd=tmp_path, stdout=out, stderr=out)
     try:
@@ -217,7 +218,7 @@ def test_a_driver_that_is_killed_leaves_nobody_and_the_next_goes_on(work: Any, t
     finally:
         driver.kill()
         driver.wait()
-    (tmp_path / "together").unlink()
+    together.unlink()
     before = steps(tmp_path)
     for pid in {p for line in before for p in line[2:]}:
         until(lambda pid=pid: gone(pid))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -26,7 +28,7 @@ def test_words_follow_each_other_as_the_language_says() -> None:
     text = "".join(ALPHABET[i] for i in Language(0, words=20, followers=1, noise=0.0).text(4000))
     words = text.split(" ")[:-1]
     after: dict[str, set[str]] = {}
-    for a, b in zip(words, words[1:], strict=False):
+    for a, b in pairwise(words):
         after.setdefault(a, set()).add(b)
     assert all(len(found) == 1 for found in after.values())
 
