@@ -117,10 +117,10 @@ def moved(rule: Any, width: int) -> float:
 
 def test_coordinate_check() -> None:
     """Under the parametrization outputs move as far at any width; without it the same rule's moves grow with width."""
-    mup = [moved("mup", w) for w in (64, 1024)]
-    plain = [moved("sp", w) for w in (64, 1024)]
+    mup = [moved("mup", w) for w in (64, 512)]
+    plain = [moved("sp", w) for w in (64, 512)]
     assert 0.5 < mup[1] / mup[0] < 2.0
-    assert plain[1] / plain[0] > 4.0
+    assert plain[1] / plain[0] > 3.0
 
 
 def test_at_the_base_both_parametrizations_are_one_training() -> None:
