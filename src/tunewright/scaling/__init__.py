@@ -10,9 +10,11 @@ from typing import Any
 
 _WHERE = {
     "RULES": "tunewright.scaling.rules",
+    "ArchitectureAware": "tunewright.scaling.rules.architecture",
     "ConvShape": "tunewright.scaling.counting",
     "Entry": "tunewright.scaling.plans",
     "Family": "tunewright.scaling.families",
+    "Graph": "tunewright.scaling.graph",
     "How": "tunewright.scaling.sweeping",
     "Multiplier": "tunewright.scaling.multipliers",
     "Plan": "tunewright.scaling.plans",
@@ -48,9 +50,11 @@ _WHERE = {
 
 __all__ = [
     "RULES",
+    "ArchitectureAware",
     "ConvShape",
     "Entry",
     "Family",
+    "Graph",
     "How",
     "Multiplier",
     "Plan",
