@@ -167,6 +167,14 @@ def test_batches_that_end_are_a_mistake(model: str, capsys: pytest.CaptureFixtur
     assert "ended before" in capsys.readouterr().err
 
 
+def test_all_leaves_out_the_probe_of_a_model_without_blocks(capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = ["--base", "width=16", "--sizes", "width=16,32", "--steps", "2", "--seeds", "1"]
+    run("check", MLP, *sizes, "--kind", "all", "--rates", "0.001,0.002,0.004", "--json")
+    said = capsys.readouterr()
+    assert [c["kind"] for c in json.loads(said.out)["checks"]] == ["coordinates", "rates", "sharpness"]
+    assert "left out: " in said.err and "two blocks" in said.err
+
+
 def test_there_is_nothing_to_draw_of_the_probe(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     blocks = (
         "tunewright.bench.micro:CharTransformer",
