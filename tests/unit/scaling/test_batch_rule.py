@@ -67,10 +67,10 @@ def test_moments_of_independent_gradients_make_the_rule_exact() -> None:
     base = batch_rule.AdamSetting(0.01, (0.0, 0.999), 1e-12)
     scaled = batch_rule.scaled(1, 4, base.lr, base.betas, base.eps)
     one, four = moved(1, base, 100), moved(4, scaled, 100)
-    assert torch.allclose(four, one, rtol=0.02)
+    assert torch.allclose(four, one, rtol=0.03)
     for rule, factor in (("linear", 2.0), ("constant", 0.5)):
         other = moved(4, batch_rule.scaled(1, 4, base.lr, base.betas, base.eps, rule=rule), 100)
-        assert torch.allclose(other / one, torch.full_like(one, factor), rtol=0.02)
+        assert torch.allclose(other / one, torch.full_like(one, factor), rtol=0.03)
 
 
 def test_rescaling_an_optimizer_in_the_middle() -> None:
