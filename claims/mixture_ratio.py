@@ -22,7 +22,7 @@ CLAIM = Claim(
     paper="Xi et al. 2024, arXiv:2409.06624, sections 3 and 4",
     check=(
         "Two generated languages with the same letters; character transformers 32 and 64 wide, 2 deep, know the first (500 steps of "
-        "Adam) and go on for 120 steps with shares of the second from .1 to .9 and five rates; the sum of both test losses counts "
+        "Adam) and go on for 80 steps with shares of the second from .1 to .9 and five rates; the sum of both test losses counts "
         "half and half. The law is fitted to the narrow model's 25 runs; its rate is halved for the wide one, as muP does for "
         "hidden weights."
     ),
@@ -98,7 +98,7 @@ def _grid(width: int, rates: tuple[float, ...], seed: int, quick: bool) -> tuple
     for i, ratio in enumerate(_RATIOS):
         for j, lr in enumerate(rates):
             again = copy.deepcopy(model)
-            _train(again, ratio, lr, 15 if quick else 120, seed + 100)
+            _train(again, ratio, lr, 15 if quick else 80, seed + 100)
             old[i, j], new[i, j] = _losses(again)
     return new, old
 
