@@ -241,12 +241,15 @@ def cells(ladder: Ladder) -> dict[str, Callable[[], dict[str, Any]]]:
     from tunewright.scaling.rules import rule as named
 
     out: dict[str, Callable[[], dict[str, Any]]] = {"mup": against_mup}
-    for kind, rules in zip(("mlp", "letters-width", "letters-depth"), ladder.rules, strict=True):
-        for rule in rules:
-            out[f"rates/{kind}/{rule}"] = functools.partial(rates, ladder, kind, rule)
+    over = dict(zip(("mlp", "letters-width", "letters-depth"), ladder.rules, strict=True))
+    for rule in over["mlp"]:
+        out[f"rates/mlp/{rule}"] = functools.partial(rates, ladder, "mlp", rule)
     for rule in RULES:
         if "adam" in named(rule).optimizers:
             out[f"coordinates/{rule}"] = functools.partial(coordinates, ladder, rule)
+    for kind in ("letters-width", "letters-depth"):
+        for rule in over[kind]:
+            out[f"rates/{kind}/{rule}"] = functools.partial(rates, ladder, kind, rule)
     return out
 
 
@@ -298,19 +301,26 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
 
 def measured(ladder: Ladder, start: str, *, again: bool) -> dict[str, Any]:
     """Measures cells and stores each as it comes."""
-    stored = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {"cells": {}}
     for name, cell in cells(ladder).items():
-        if not name.startswith(start) or (name in stored["cells"] and not again):
+        if not name.startswith(start) or (name in _stored()["cells"] and not again):
             continue
         began = time.process_time()
         row = cell()
         row["cpu_seconds"] = round(time.process_time() - began, 1)
+        stored = _stored()  # read again: another piece may have been measured meanwhile
         stored["cells"][name] = _short(row)
         stored["machine"] = f"{platform.machine()}, one thread"
         stored["date"] = datetime.now(UTC).date().isoformat()
         RESULTS.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
         show([row])
-    return dict(stored)
+    return _stored()
+
+
+def _stored() -> dict[str, Any]:
+    found: dict[str, Any] = (
+        json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {"cells": {}}
+    )
+    return found
 
 
 def _short(value: Any) -> Any:

@@ -90,12 +90,10 @@ def _run(quick: bool, seeds: tuple[int, ...], baseline: str, x: Any, y: Any) -> 
     holds = moved["mup"] <= 1 < moved["sp"] and transferred.mean() <= twice.mean()
     verdict: Verdict = "holds at reduced scale" if holds else "not reproduced"
 
-    def places(rule: str) -> str:
-        return ", ".join(f"{v:g}" for v in np.log2(found[rule].best))
-
+    places = {rule: ", ".join(f"{v:g}" for v in np.log2(r.best)) for rule, r in found.items()}
     return Result(
         verdict,
-        f"Best log2 rates at widths {', '.join(map(str, sizes))}: {places('mup')} under muP, {places('sp')} with the standard "
+        f"Best log2 rates at widths {', '.join(map(str, sizes))}: {places['mup']} under muP, {places['sp']} with the standard "
         f"parametrization. At width {sizes[-1]} the transferred rate ends at {transferred.mean():.4f}, having cost {1 + share:.2f} "
         f"trainings of the target; two random rates there at {twice.mean():.4f} (p = {p:.2g}), five times the transfer's cost at "
         f"{many.mean():.4f}; the standard parametrization at its own best at {sp.mean[-1].min():.4f}.",

@@ -19,12 +19,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
 import numpy as np
 import torch
+from torch import nn
 
 from tunewright.errors import ConfigError
 from tunewright.scaling.checking import (
@@ -40,6 +41,7 @@ from tunewright.scaling.checking import (
     text_table,
     usual_loss,
 )
+from tunewright.scaling.plans import Plan
 from tunewright.scaling.rules.base import Optimizer
 from tunewright.scaling.sweeping import How, Step, sweep
 
@@ -238,46 +240,19 @@ def rate_check(
     """
     found = ladder(family, along, sizes)
     grid = _grid(rates)
-    loss = loss or usual_loss
+    if not len(seeds):
+        raise ConfigError("A transfer check needs a seed; got none. Pass seeds=(0, 1, 2).")
+    task = _Task(family, rule, optimizer, batches, loss or usual_loss, steps, held_out)
+    side_by_side = make is None and optimizer in get_args(Step)
     losses, weights, seconds = [], [], []
     for size in found:
         began = time.perf_counter()
-        plan = family.build(rule, int(seeds[0]) if len(seeds) else 0, optimizer=optimizer, **{along: size})[1]
-        if make is None and optimizer in get_args(Step):
-            done = sweep(
-                lambda seed, size=size: family.build(rule, seed, optimizer=optimizer, **{along: size})[0],  # type: ignore[misc]
-                grid.tolist(),
-                seeds,
-                batches,
-                loss,
-                steps=steps,
-                how=_as(how, optimizer),
-                plan=plan,
-                held_out=held_out,
-            ).final
+        at = {along: size}
+        plan = task.build(int(seeds[0]), at)[1]
+        if side_by_side:
+            losses.append(task.together(plan, at, grid, seeds, _as(how, optimizer)))
         else:
-            done = np.array(
-                [
-                    [
-                        _one(
-                            family,
-                            rule,
-                            seed,
-                            rate,
-                            {along: size},
-                            optimizer,
-                            make,
-                            batches,
-                            loss,
-                            steps,
-                            held_out,
-                        )
-                        for seed in seeds
-                    ]
-                    for rate in grid
-                ]
-            )
-        losses.append(done)
+            losses.append(np.array([[task.alone(at, r, s, make) for s in seeds] for r in grid.tolist()]))
         weights.append(sum(math.prod(e.shape) for e in plan.entries.values()))
         seconds.append(time.perf_counter() - began)
     base = family.base[along] if family.base[along] in found else found[0]
@@ -304,33 +279,54 @@ def _as(how: How | None, optimizer: Any) -> How:
     return How(optimizer, given.betas, given.eps, given.weight_decay, given.schedule)
 
 
-def _one(
-    family: Builder,
-    rule: str,
-    seed: int,
-    rate: float,
-    sizes: dict[str, int],
-    optimizer: Optimizer,
-    make: Make | None,
-    batches: Batches,
-    loss: Loss,
-    steps: int,
-    held_out: Pair | None,
-) -> float:
-    """The final loss of one training with an optimizer that sweeps do not have."""
-    model, plan = family.build(rule, seed, optimizer=optimizer, **sizes)
-    stepper = optimizer_of(optimizer, plan.param_groups(float(rate), model=model), make)
-    seen: list[float] = []
-    for (x, y), _ in zip(stream(batches, seed), range(steps), strict=False):
-        stepper.zero_grad()
-        value = loss(model(x), y)
-        torch.autograd.backward(value)
-        stepper.step()
-        seen.append(float(value.detach()))
-        if not math.isfinite(seen[-1]):
-            return math.inf
-    if held_out is None:
-        return float(np.mean(seen[-max(1, steps // 10) :]))
-    with torch.no_grad():
-        end = float(loss(model(held_out[0]), held_out[1]))
-    return end if math.isfinite(end) else math.inf
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """What is trained, whatever its size, rate and seed."""
+
+    family: Builder
+    rule: str
+    optimizer: Any
+    batches: Batches
+    loss: Loss
+    steps: int
+    held_out: Pair | None
+
+    def build(self, seed: int, at: Mapping[str, int]) -> tuple[nn.Module, Plan]:
+        """The model of a size and its plan."""
+        return self.family.build(self.rule, seed, optimizer=self.optimizer, **at)
+
+    def together(
+        self, plan: Plan, at: Mapping[str, int], grid: Floats, seeds: Sequence[int], how: How
+    ) -> Floats:
+        """Final losses by rate and seed, all trained side by side."""
+        done = sweep(
+            lambda seed: self.build(seed, at)[0],
+            grid.tolist(),
+            seeds,
+            self.batches,
+            self.loss,
+            steps=self.steps,
+            how=how,
+            plan=plan,
+            held_out=self.held_out,
+        )
+        return done.final
+
+    def alone(self, at: Mapping[str, int], rate: float, seed: int, make: Make | None) -> float:
+        """The final loss of one training, for optimizers that sweeps do not have."""
+        model, plan = self.build(seed, at)
+        stepper = optimizer_of(self.optimizer, plan.param_groups(rate, model=model), make)
+        seen: list[float] = []
+        for (x, y), _ in zip(stream(self.batches, seed), range(self.steps), strict=False):
+            stepper.zero_grad()
+            value = self.loss(model(x), y)
+            torch.autograd.backward(value)
+            stepper.step()
+            seen.append(float(value.detach()))
+            if not math.isfinite(seen[-1]):
+                return math.inf
+        if self.held_out is None:
+            return float(np.mean(seen[-max(1, self.steps // 10) :]))
+        with torch.no_grad():
+            end = float(self.loss(model(self.held_out[0]), self.held_out[1]))
+        return end if math.isfinite(end) else math.inf
