@@ -38,7 +38,10 @@ def drawn(checks: Sequence[Check], path: Path) -> None:
         raise ConfigError(
             "Charts are drawn of coordinates, rates and sharpness; none of these was checked. Leave --plot out."
         )
-    how = "Under a rule that transfers, curves of coordinates and of sharpness are level and those over rates have their lowest points above each other."
+    how = (
+        "Under a rule that transfers, curves of coordinates and of sharpness are level, and those over rates have their lowest "
+        "points above each other."
+    )
     said = " ".join(c.why for c in checks)
     write(Figure("scale", "Over sizes", how, said, tuple(panels), tuple(legends[:_NAMED])), path)
 

@@ -9,8 +9,8 @@ with Adam passes it and does harm.
 *Paper*: Yang et al. 2022, arXiv:2203.03466, appendix D.1 and figure 5 (coordinates against width after t steps).
 
 *Differs*: the paper looks at plots. Here the change of every module's output gets a slope in log-log over sizes, by least squares
-for each seed, and the check passes if no mean slope is beyond a bound by more than its standard error. Activations before any step are reported, not judged:
-scores that vanish with the width at initialisation are right under muP.
+for each seed, and the check passes if no mean slope is beyond a bound by more than its standard error. Activations before any step
+are reported, not judged: scores that vanish with the width at initialisation are right under muP.
 
 *Cost*: steps times sizes times seeds gradients.
 """
