@@ -253,37 +253,11 @@ def fit_critical_law(
         ConfigError: If there are fewer than 4 measurements, numbers are not above 0, or parameters and tokens grow together
             so that their effects cannot be told apart.
     """
-    design = np.stack([np.asarray(parameters, float), np.asarray(tokens, float)], axis=1)
-    sizes = np.atleast_2d(np.asarray(critical, float))
-    if len(design) < 4 or sizes.shape[1] != len(design):
-        raise ConfigError(
-            f"Three coefficients need 4 measurements or more; got {len(design)} sizes and {sizes.shape[1]} batches. Measure more."
-        )
-    if not (
-        (design > 0).all() and (sizes > 0).all() and np.isfinite(design).all() and np.isfinite(sizes).all()
-    ):
-        raise ConfigError(
-            "Parameters, tokens and critical batch sizes must be finite and above 0; got some that are not. Drop those first."
-        )
+    design, sizes = _checked(parameters, tokens, critical)
     x = np.column_stack([np.ones(len(design)), np.log(design)])
-    if not _tells(x):
-        raise ConfigError(
-            "Parameters and tokens must vary separately; here they grow together or one is the same throughout. Measure one model "
-            "on more data, and a larger model on the same."
-        )
     y = np.log(sizes)
-    rng = np.random.default_rng(seed)
-    cloud: list[Floats] = []
-    while len(cloud) < _RESAMPLES:
-        if len(y) > 1:
-            rows = rng.integers(0, len(y), size=y.shape)
-            cloud.append(np.linalg.lstsq(x, np.take_along_axis(y, rows, axis=0).mean(axis=0), rcond=None)[0])
-        else:
-            kept = rng.integers(0, len(x), size=len(x))
-            if _tells(x[kept]):
-                cloud.append(np.linalg.lstsq(x[kept], y[0, kept], rcond=None)[0])
+    drawn = _cloud(x, y, seed)
     found = np.linalg.lstsq(x, y.mean(axis=0), rcond=None)[0]
-    drawn = np.array(cloud)
     tail = (1.0 - level) / 2.0
     ends = np.quantile(drawn, [tail, 1.0 - tail], axis=0)
     return CriticalLaw(
@@ -300,6 +274,43 @@ def fit_critical_law(
         ),
         drawn,
     )
+
+
+def _checked(parameters: Any, tokens: Any, critical: Any) -> tuple[Floats, Floats]:
+    """Inputs of shape ``(m, 2)`` and sizes of shape ``(n, m)``, refused where they do not tell three coefficients."""
+    design = np.stack([np.asarray(parameters, float), np.asarray(tokens, float)], axis=1)
+    sizes = np.atleast_2d(np.asarray(critical, float))
+    if len(design) < 4 or sizes.shape[1] != len(design):
+        raise ConfigError(
+            f"Three coefficients need 4 measurements or more; got {len(design)} sizes and {sizes.shape[1]} batches. Measure more."
+        )
+    if not (
+        (design > 0).all() and (sizes > 0).all() and np.isfinite(design).all() and np.isfinite(sizes).all()
+    ):
+        raise ConfigError(
+            "Parameters, tokens and critical batch sizes must be finite and above 0; got some that are not. Drop those first."
+        )
+    if not _tells(np.column_stack([np.ones(len(design)), np.log(design)])):
+        raise ConfigError(
+            "Parameters and tokens must vary separately; here they grow together or one is the same throughout. Measure one model "
+            "on more data, and a larger model on the same."
+        )
+    return design, sizes
+
+
+def _cloud(x: Floats, y: Floats, seed: int) -> Floats:
+    """Coefficients of resamples, shape ``(r, 3)``: of repetitions, or of measurements where there is one of each."""
+    rng = np.random.default_rng(seed)
+    cloud: list[Floats] = []
+    while len(cloud) < _RESAMPLES:
+        if len(y) > 1:
+            rows = rng.integers(0, len(y), size=y.shape)
+            cloud.append(np.linalg.lstsq(x, np.take_along_axis(y, rows, axis=0).mean(axis=0), rcond=None)[0])
+        else:
+            kept = rng.integers(0, len(x), size=len(x))
+            if _tells(x[kept]):
+                cloud.append(np.linalg.lstsq(x[kept], y[0, kept], rcond=None)[0])
+    return np.array(cloud)
 
 
 def _tells(x: Floats) -> bool:
