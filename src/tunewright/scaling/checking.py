@@ -37,18 +37,17 @@ _ROWS, _LETTERS, _SIDE = 32, 16, 12
 
 
 class Check(Protocol):
-    """What every check gives.
-
-    Attributes:
-        passed: Whether the rule did what it claims.
-        why: The verdict in a sentence.
-    """
+    """What every check gives."""
 
     @property
-    def passed(self) -> bool: ...
+    def passed(self) -> bool:
+        """Whether the rule did what it claims."""
+        ...
 
     @property
-    def why(self) -> str: ...
+    def why(self) -> str:
+        """The verdict in a sentence."""
+        ...
 
     def table(self) -> str:
         """The figures as text."""
@@ -60,14 +59,12 @@ class Check(Protocol):
 
 
 class Builder(Protocol):
-    """What checks need of a ``Family``.
-
-    Attributes:
-        base: Sizes at which settings are tuned.
-    """
+    """What checks need of a ``Family``."""
 
     @property
-    def base(self) -> Mapping[str, int]: ...
+    def base(self) -> Mapping[str, int]:
+        """Sizes at which settings are tuned."""
+        ...
 
     def build(
         self, name: str, seed: int = 0, *, optimizer: Optimizer = "adamw", **sizes: Any
