@@ -1,11 +1,10 @@
 """Settings transferred from small models against tuning the large one: ``python -m benchmarks.scaling_proxy [--quick]``.
 
-Two tasks: an MLP of width 256 on the digits of scikit-learn, and a transformer of width 128 over letters of a generated language.
-The proxies have an eighth and a quarter of that width.
-Rate and momentum of Adam are searched with TPE. Direct tuning trains the target in each of 15 trials, under standard
-parametrization, on the digits also under muP. A proxy study trains both proxies in every trial, for as many trials as fit, with the one training
-of the target at the end, in a fifth of what direct tuning spends. Costs are counted in trainings of the target by 6 N D, and in
-seconds of the processor.
+Two tasks: an MLP of width 256 on the digits of scikit-learn, and a transformer of width 128 over letters of a generated
+language. The proxies have an eighth and a quarter of that width. Rate and momentum of Adam are searched with TPE. Direct tuning
+trains the target in each of 15 trials, under standard parametrization, on the digits also under muP. A proxy study trains both
+proxies in every trial, for as many trials as fit, with the one training of the target at the end, in a fifth of what direct
+tuning spends. Costs are counted in trainings of the target by 6 N D, and in seconds of the processor.
 
 What a search comes to is judged anew: its settings train the target from seeds that no search has seen, and the loss is that of
 data held out from all. The rule, fixed before the run: transfer is as good as direct tuning if its mean loss over searches is
