@@ -103,7 +103,7 @@ classes, functions and objects of `tunewright.scaling` (most with extra `torch`)
 """
 
 
-def inside_page(name: str, method: Any) -> str:
+def inside_page(name: str, method: Any, *, index: bool = True) -> str:
     """The page of one method that is no sampler and no scheduler.
 
     Raises:
@@ -121,6 +121,7 @@ def inside_page(name: str, method: Any) -> str:
         found = type(found)
     kind = "autoclass" if inspect.isclass(found) else "autofunction"
     members = "   :members:\n" if inspect.isclass(found) else ""
+    members += "" if index else "   :no-index:\n"
     return f"""# `{name}`
 
 {_COLUMNS.sub(lambda match: f"{chr(10)}*{match[1]}*{'' if ' ' in match[1] else ':'} ", notes)}
@@ -174,9 +175,16 @@ def predicting() -> str:
 def elsewhere_pages() -> dict[str, str]:
     """The text of every page of a method inside a run or that removes or predicts a choice, by file name."""
     catalog = importlib.import_module("tunewright.catalog")
-    listed = {f"methods/inside-{n}.md": inside_page(n, m) for n, m in catalog.INSIDE.items()}
-    listed |= {f"methods/removing-{n}.md": inside_page(n, m) for n, m in catalog.REMOVING.items()}
-    return listed | {f"methods/predicting-{n}.md": inside_page(n, m) for n, m in catalog.PREDICTING.items()}
+    lists = {"inside": catalog.INSIDE, "removing": catalog.REMOVING, "predicting": catalog.PREDICTING}
+    pages: dict[str, str] = {}
+    indexed: set[Any] = set()
+    for kind, listed in lists.items():
+        for name, method in listed.items():
+            found = method.load()
+            thing = found if inspect.isclass(found) or callable(found) else type(found)
+            pages[f"methods/{kind}-{name}.md"] = inside_page(name, method, index=thing not in indexed)
+            indexed.add(thing)
+    return pages
 
 
 def pages() -> dict[str, str]:

@@ -49,7 +49,6 @@ _WHERE = {
 }
 
 __all__ = [
-    "RULES",
     "ArchitectureAware",
     "ConvShape",
     "Entry",
