@@ -97,14 +97,8 @@ def run(quick: bool) -> Result:
         return Result(
             "not reproduced", f"The loss law was refused: {error}", baseline, "none", tuple(range(count))
         )
-    verdict: Verdict = (
-        "holds at reduced scale"
-        if low[0] > 0
-        and low[2] > 0
-        and abs(math.log(foretold / batch)) <= math.log(1.5)
-        and ends[0] <= loss <= ends[1]
-        else "not reproduced"
-    )
+    met = abs(math.log(foretold / batch)) <= math.log(1.5) and ends[0] <= loss <= ends[1]
+    verdict: Verdict = "holds at reduced scale" if met and low[0] > 0 and low[2] > 0 else "not reproduced"
     return Result(
         verdict,
         f"The largest batch within 2 % of the best loss goes as data^{data:.3g} (95 % interval {low[0]:.3g} to {high[0]:.3g}) at a fixed "
