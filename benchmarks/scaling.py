@@ -82,6 +82,8 @@ _COORDINATES = {
     "mup": "scores .15 to .11, hidden .18 to .20",
     "sp-layerwise": "scores .15 to .70, hidden .18 to .20",
 }
+# Binary logarithm of what rates are multiplied by where a rule's have another natural size: u-muP's weights are all about 1.
+_SHIFT = {"u-mup": 6}
 _BEST = {"sp": "-5, -6, -8", "mup": "-5, -5, -5", "sp-layerwise": "-5, -4, -5"}
 
 
@@ -151,6 +153,7 @@ def coordinates(ladder: Ladder, rule: str) -> dict[str, Any]:
         sizes=ladder.coordinates,
         seeds=range(ladder.seeds),
         optimizer="adam",
+        lr=2.0 ** (_SHIFT.get(rule, 0) - 7),
     )
     ends = {}
     for name, module in (("scores", "output"), ("hidden", "activation#2")):
@@ -177,11 +180,15 @@ def rates(ladder: Ladder, kind: str, rule: str) -> dict[str, Any]:
     from tunewright.scaling.rules import rule as named
 
     along, sizes = ("depth", ladder.blocks) if kind == "letters-depth" else ("width", ladder.letters)
-    more: dict[str, Any] = {"rates": tuple(2.0**k for k in range(-10, -3)), "steps": ladder.letters_steps}
+    up = _SHIFT.get(rule, 0)
+    more: dict[str, Any] = {
+        "rates": tuple(2.0 ** (k + up) for k in range(-10, -3)),
+        "steps": ladder.letters_steps,
+    }
     batches = _letters(4)
     if kind == "mlp":
         sizes, batches = ladder.mlp, _digits(32)
-        more = {"rates": tuple(2.0**k for k in range(-10, -2)), "steps": ladder.mlp_steps}
+        more = {"rates": tuple(2.0 ** (k + up) for k in range(-10, -2)), "steps": ladder.mlp_steps}
     found = rate_check(
         _family(kind),
         rule,

@@ -122,7 +122,7 @@ def steps(model: nn.Module, groups: list[dict[str, Any]], count: int = 3) -> lis
     for _ in range(count):
         optimizer.zero_grad()
         loss = nn.functional.cross_entropy(model(x), y)
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
         out.append(float(loss.detach()))
     return out

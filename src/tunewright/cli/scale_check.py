@@ -82,7 +82,7 @@ def check(
 
     asked = Asked.of(family, rule, optimizer, **given)
     wanted: Sequence[str] = KINDS if "all" in kinds else tuple(dict.fromkeys(kinds)) or ("coordinates",)
-    found = []
+    found: list[Any] = []
     for kind in wanted:
         try:
             found += run(asked, kind, ladders)
