@@ -338,23 +338,27 @@ class UnitAttention(nn.Module):
 
 
 class UnitForward(nn.Module):
-    """Feed-forward branch with a gated SiLU.
+    """Feed-forward branch with a gated SiLU, or with GELU.
 
     Args:
         width: Of the stream.
-        inner: Of the gate.
-        mult: How sharp the gate is.
+        inner: Between its two layers.
+        mult: How sharp the gate or the GELU is.
+        gated: Whether there is a gate.
     """
 
-    def __init__(self, width: int, inner: int, mult: float = 1.0) -> None:
+    def __init__(self, width: int, inner: int, mult: float = 1.0, *, gated: bool = True) -> None:
         super().__init__()
         self.mult = mult
-        self.up, self.gate = UnitLinear(width, inner), UnitLinear(width, inner)
+        self.up = UnitLinear(width, inner)
+        self.gate = UnitLinear(width, inner) if gated else None
         self.down = UnitLinear(inner, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """Shape as ``x``."""
-        out: Tensor = self.down(gated_silu(self.up(x), self.gate(x), self.mult))
+        up = self.up(x)
+        h = gelu(up, self.mult) if self.gate is None else gated_silu(up, self.gate(x), self.mult)
+        out: Tensor = self.down(h)
         return out
 
 
@@ -363,7 +367,7 @@ class Factors:
     """The scale-free hyperparameters of u-muP beside the rate; one each is the default (table 3 of the paper).
 
     Attributes:
-        activation: On the gate's input of feed-forward branches.
+        activation: On the gate's (or the GELU's) input in feed-forward branches.
         attention: On the logits of attention.
         residual: Branches over the embedding.
         ratio: Attention branches over feed-forward ones.
@@ -378,7 +382,7 @@ class Factors:
 
 
 class UnitTransformer(nn.Module):
-    """A decoder in which everything is unit-scaled: letters and places, blocks of attention and gated feed-forward, a readout.
+    """A decoder in which everything is unit-scaled: letters and places, blocks of attention and feed-forward, a readout.
 
     Args:
         vocabulary: Letters.
@@ -388,6 +392,7 @@ class UnitTransformer(nn.Module):
         context: Most letters at once.
         factor: Width of the feed-forward branch over that of the stream.
         factors: Scale-free hyperparameters; ``Factors.loss`` is applied to the scores.
+        gated: Whether feed-forward branches have a gate; without one they have GELU and two matrices instead of three.
     """
 
     def __init__(
@@ -400,6 +405,7 @@ class UnitTransformer(nn.Module):
         context: int = 32,
         factor: int = 4,
         factors: Factors | None = None,
+        gated: bool = True,
     ) -> None:
         super().__init__()
         f = factors or Factors()
@@ -408,7 +414,10 @@ class UnitTransformer(nn.Module):
         count = heads or max(1, width // 16)
         self.blocks = nn.ModuleList(
             nn.ModuleList(
-                [UnitAttention(width, count, f.attention), UnitForward(width, factor * width, f.activation)]
+                [
+                    UnitAttention(width, count, f.attention),
+                    UnitForward(width, factor * width, f.activation, gated=gated),
+                ]
             )
             for _ in range(depth)
         )

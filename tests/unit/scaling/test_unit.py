@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tunewright import scaling
-from tunewright.bench.micro import Mlp
+from tunewright.bench.micro import CharTransformer, Mlp
 from tunewright.errors import ConfigError
 from tunewright.scaling import unit
 
@@ -183,6 +183,18 @@ class TestModel:
         groups = plan.param_groups(0.5, 0.1)
         assert sum(len(g["params"]) for g in groups) == len(list(model.parameters()))
         assert scaling.Plan.from_json(plan.to_json()) == plan
+
+    def test_without_a_gate_it_has_the_matrices_of_the_plain_transformer(self) -> None:
+        torch.manual_seed(0)
+        model = unit.UnitTransformer(27, 64, 2, gated=False)
+        plain = CharTransformer(27, 64, 2, bias=False, affine=False)
+        assert sum(p.numel() for p in model.parameters()) == sum(p.numel() for p in plain.parameters())
+        index = torch.randint(27, (8, 32), generator=torch.Generator().manual_seed(2))
+        seen: list[float] = []
+        for block in model.blocks:
+            block[1].down.register_forward_hook(lambda _m, i, _o: seen.append(rms(i[0])))  # type: ignore[index]
+        model(index)
+        assert seen == pytest.approx([1, 1], rel=0.15)
 
     def test_it_can_be_swept(self) -> None:
         def build(seed: int) -> nn.Module:
