@@ -115,26 +115,27 @@ class Scales:
 
 
 class Rule(Protocol):
-    """A parametrization.
-
-    Attributes:
-        name: What ``scaling.plan`` takes.
-        paper: Authors, year, where.
-        optimizers: Those that it has rates for.
-        transfers: What may grow without the best rate moving: ``width``, ``depth``.
-    """
+    """A parametrization."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What ``scaling.plan`` takes."""
+        ...
 
     @property
-    def paper(self) -> str: ...
+    def paper(self) -> str:
+        """Authors, year, where."""
+        ...
 
     @property
-    def optimizers(self) -> frozenset[str]: ...
+    def optimizers(self) -> frozenset[str]:
+        """Those that it has rates for."""
+        ...
 
     @property
-    def transfers(self) -> frozenset[str]: ...
+    def transfers(self) -> frozenset[str]:
+        """What may grow without the best rate moving: ``width``, ``depth``."""
+        ...
 
     def scales(self, tensor: Tensor, setting: Setting) -> Scales:
         """What this tensor gets."""
