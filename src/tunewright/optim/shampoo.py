@@ -34,7 +34,8 @@ class Shampoo(torch.optim.Optimizer):
         exponent: Of the inverse roots on either side of a matrix; a vector, which has one side, has twice that.
         beta: 1 sums squares over all steps, as the paper does; below 1 it is their average's memory.
         weight_decay: Per step and unit of step size, decoupled.
-        every: Steps between two computations of the roots.
+        every: Steps between two computations of the roots. Above 1 a rate must be small, or warmed up, while the roots are those of
+            a few gradients: other directions are then magnified by up to ``eps**-0.5``.
         largest: Longest side with a full sum.
         nonfinite: See ``tunewright.optim.base.Rule``.
 
