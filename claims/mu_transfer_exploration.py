@@ -77,7 +77,7 @@ _DOUBTFUL: dict[str, _Variant] = {
     "gains": _Variant({"affine": True}),
     "decay times rate": _Variant(optimizer="adamw", decay=2.0, even=True),
     "independent decay": _Variant(optimizer="adamw", decay=2.0),
-    "lion": _Variant(optimizer="lion", shift=-3),
+    "lion": _Variant(optimizer="lion", shift=-1),
     "root attention": _Variant(root=True),
 }
 _VARIANTS: dict[str, _Variant] = {
