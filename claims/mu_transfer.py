@@ -49,7 +49,7 @@ def run(quick: bool) -> Result:
             "none",
             (),
         )
-    seeds = seeds_for(quick, 5)
+    seeds = seeds_for(quick, 10)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

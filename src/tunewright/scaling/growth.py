@@ -247,7 +247,25 @@ def _tensor(name: str, weight: Weight, was: Weight, role: Role, owner: str) -> T
     base = _std(was, name)
     uniform = owner in _UNIFORM and base is not None and base == default_std(was, name)
     own = base if weight.std is None and not uniform else _std(weight, name)
-    return Tensor(name, weight.shape, role, owner, *fans, base, own, uniform=uniform)
+    return Tensor(
+        name,
+        weight.shape,
+        role,
+        owner,
+        *fans,
+        base,
+        own,
+        uniform=uniform,
+        constant=_constant(weight, was, name),
+    )
+
+
+def _constant(weight: Weight, was: Weight, name: str) -> float:
+    """What it starts as where all its values are the same; a model without values starts as its base does."""
+    for known in (weight.constant, was.constant):
+        if known is not None:
+            return known
+    return 1.0 if weight.owner == "norm" and name.endswith("weight") else 0.0
 
 
 def _std(weight: Weight, name: str) -> float | None:

@@ -422,7 +422,7 @@ class _Maker:
                 )
             return "keep", 0.0, 0.0
         if found.std == 0:
-            return "constant", 0.0, weight.constant or 0.0
+            return "constant", 0.0, tensor.constant
         return ("uniform" if tensor.uniform else "normal"), found.std, 0.0
 
     def hung(self) -> tuple[Multiplier, ...]:
@@ -453,6 +453,8 @@ def _folded(found: Scales, optimizer: str) -> Scales:
     """The same training without the multiplier (abc symmetry): what multiplies the tensor goes into its values and its rate."""
     c = found.multiplier
     std = None if found.std is None else found.std * c
+    if optimizer == "adafactor":  # its steps are a share of the tensor's own size
+        return replace(found, std=std, multiplier=1.0)
     if optimizer in ("sgd", "kfac"):
         return replace(found, std=std, lr=found.lr * c * c, wd=found.wd / (c * c), multiplier=1.0)
     return replace(found, std=std, lr=found.lr * c, wd=found.wd / c, eps=found.eps / c, multiplier=1.0)

@@ -34,7 +34,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import ndtr
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -117,6 +116,8 @@ def embedding(index: Tensor, weight: Tensor) -> Tensor:
 @functools.cache
 def _moment(kind: Literal["gelu", "silu", "gate"], mult: float) -> float:
     """Root of the mean square of an activation of a standard normal; of a gate beside an independent one it is the same."""
+    from scipy.special import ndtr
+
     x = np.linspace(-10.0, 10.0, 20_001)
     density = np.exp(-x * x / 2) / math.sqrt(2 * math.pi)
     bent = x * (ndtr(mult * x) if kind == "gelu" else 1 / (1 + np.exp(-np.clip(mult * x, -700, 700))))

@@ -294,3 +294,15 @@ def test_the_table_says_everything() -> None:
     assert "hidden.0.weight" in text
     assert "x 0.25" in text
     assert "times 0.25 at the input of outlet" in text
+
+
+def test_gains_start_at_one_whether_the_model_has_values_or_not() -> None:
+    family = scaling.Family(CharTransformer, base={"width": 16})
+    plans = [family.plan("mup", width=32), family.plan("mup", width=32, model=family.model(width=32))]
+    for plan in plans:
+        assert plan.entries["norm.weight"].value == 1.0
+        assert plan.entries["norm.bias"].value == 0.0
+    assert plans[0] == plans[1]
+    with torch.device("meta"):
+        bare = scaling.plan("mup", CharTransformer(width=32), CharTransformer(width=16))
+    assert bare.entries["norm.weight"].value == 1.0

@@ -27,14 +27,14 @@ from tunewright.scaling.rules.base import Scales, Setting, Tensor
 class ArchitectureAware:
     """For a layer of fan-in f, into a sum of d terms, and r being the root of the base's cubes of path depths over this one's:
 
-    =======  ==================  ====================================================
-    role     standard deviation  rate with SGD
-    =======  ==================  ====================================================
-    input    root of 2 / (f d)   r, times growth of the width
-    hidden   root of 2 / (f d)   r, over growth of the kernel's side
-    output   root of (2 / d) / f r, over growth of the width
-    vector   the model's own     r, times growth of the width
-    =======  ==================  ====================================================
+    =======  ========================  ====================================================
+    role     standard deviation        rate with SGD
+    =======  ========================  ====================================================
+    input    root of 2 / (f d)         r, times growth of the width
+    hidden   root of 2 / (f d)         r, over growth of the kernel's side
+    output   root of (2 / d), over f   r, over growth of the width
+    vector   the model's own           r, times growth of the width
+    =======  ========================  ====================================================
 
     The base may be any network: the one whose rate was tuned. First values do not depend on it.
 

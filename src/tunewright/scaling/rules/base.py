@@ -60,6 +60,7 @@ class Tensor:
         depth: Blocks over those of the base, for tensors of blocks; else 1.
         blocks: Blocks at this size, for tensors of blocks; else 1.
         uniform: Whether its first values are uniform, as PyTorch's own of linear layers are.
+        constant: Their value where they are all the same.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Tensor:
     depth: float = 1.0
     blocks: int = 1
     uniform: bool = False
+    constant: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
