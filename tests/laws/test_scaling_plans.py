@@ -21,7 +21,7 @@ FAMILIES = {
     "transformer": scaling.Family(CharTransformer, base={"width": 32, "depth": 2}),
     "convolutional": scaling.Family(ConvNet, base={"width": 16}),
 }
-RELATIVE = ("sp", "mup", "sp-layerwise")
+RELATIVE = ("sp", "mup", "sp-layerwise", "sp-no-alignment", "depth-mup", "depthwise")
 
 
 def cases() -> list[Any]:
