@@ -67,7 +67,10 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
             "Check the store, its studies, checkpoints and the installation; repair what is damaged.",
         ),
         "replay": ("checking", "Take every decision of a study again and compare."),
-        "scale": ("scale", "Tune a small model and train a large one: parametrizations, checks, scaling laws."),
+        "scale": (
+            "scale",
+            "Tune a small model and train a large one: parametrizations, checks, scaling laws.",
+        ),
         "methods": ("looking", "List the methods, with their papers and when to use them."),
         "explain": ("looking", "Explain an error code."),
         "completion": ("completing", "Print what makes the shell complete commands and study names."),
