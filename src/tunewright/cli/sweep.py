@@ -220,6 +220,10 @@ def load_function(target: str) -> Callable[..., Any]:
         ConfigError: If there is no such file or name.
     """
     where, _, name = target.rpartition(":")
+    if not where or not name:
+        raise ConfigError(
+            f"A function must be given as file.py:name or module:name; got {target!r}. Add what is missing."
+        )
     path = Path(where)
     if where.endswith(".py"):
         if not path.is_file():

@@ -204,7 +204,9 @@ def test_bad_declarations_in_a_command() -> None:
         sweep_of(["t", "{x:2..1}"], {})
 
 
-@pytest.mark.parametrize("target", ["missing.py:f", "no_such_module_here:f", "tunewright.errors:nothing"])
+@pytest.mark.parametrize(
+    "target", ["missing.py:f", "no_such_module_here:f", "tunewright.errors:nothing", "x", ":f", "x:"]
+)
 def test_functions_that_are_not_there(target: str) -> None:
     with pytest.raises(ConfigError):
         load_function(target)
