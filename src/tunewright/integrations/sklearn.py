@@ -21,6 +21,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from tunewright.errors import CheckpointError, ConfigError, missing_extra
 
 try:
@@ -64,7 +66,9 @@ class EstimatorState:
 
     def state_dict(self) -> dict[str, Any]:
         """The estimator as bytes, and the parameters that it was given."""
-        return {"estimator": skops.io.dumps(self.estimator), "given": self._given}
+        layout = {n: _rows_apart(v) for n, v in vars(self.estimator).items() if isinstance(v, np.ndarray)}
+        apart = {n: rows for n, rows in layout.items() if rows}
+        return {"estimator": skops.io.dumps(self.estimator), "given": self._given, "layout": apart}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Turns the estimator into the saved one, but for parameters that were given other values.
@@ -91,6 +95,8 @@ class EstimatorState:
             )
         vars(self.estimator).clear()
         vars(self.estimator).update(vars(saved))
+        for name, rows in state.get("layout", {}).items():
+            setattr(self.estimator, name, _laid_out(getattr(saved, name), rows))
         before = state["given"]
         changed = {k: v for k, v in self._given.items() if k in before and before[k] != v}
         if changed:
@@ -104,3 +110,20 @@ class EstimatorState:
             new, old = changed["learning_rate_init"], before["learning_rate_init"]
             optimizer.learning_rate_init = new
             optimizer.learning_rate = float(optimizer.learning_rate * (new / old))
+
+
+def _rows_apart(array: np.ndarray[Any, Any]) -> int:
+    """Rows of the matrix that it is the upper part of, column by column in memory; 0 if it is no such part.
+
+    Saved, it comes back row by row. Products with it then round otherwise, and training would not go on exactly.
+    """
+    if array.ndim != 2 or array.flags.forc or array.strides[0] != array.itemsize:
+        return 0
+    return max(0, array.strides[1] // array.itemsize)
+
+
+def _laid_out(array: np.ndarray[Any, Any], rows: int) -> np.ndarray[Any, Any]:
+    """The same numbers as the upper part of a matrix of so many rows, column by column in memory."""
+    whole = np.zeros((rows, array.shape[1]), dtype=array.dtype, order="F")
+    whole[: len(array)] = array
+    return whole[: len(array)]

@@ -88,12 +88,24 @@ def _flatten(node: Any, body: _Body, where: str) -> Any:
         node = np.asarray(node)
     if isinstance(node, np.ndarray) and not node.dtype.hasobject:
         raw = np.ascontiguousarray(node)
-        return {"a": [raw.dtype.str, list(node.shape), body.add(raw.tobytes())]}
+        order = ["F"] if _column_major(node) else []
+        return {"a": [raw.dtype.str, list(node.shape), body.add(raw.tobytes()), *order]}
     if type(node).__module__.partition(".")[0] == "torch":
         return _flatten_tensor(node, body, where)
     raise CheckpointError(
         f"A checkpoint takes numbers, strings, arrays, tensors, lists, dicts and objects with state_dict; "
         f"got {type(node).__name__} at {where}. Convert it, or use checkpoint.save_bytes."
+    )
+
+
+def _column_major(array: np.ndarray[Any, Any]) -> bool:
+    """Whether it lies in memory column by column: sums over it then round otherwise than over the same numbers row by row."""
+    strides = array.strides
+    return (
+        array.ndim > 1
+        and not array.flags.c_contiguous
+        and strides[0] > 0
+        and list(strides) == sorted(strides)
     )
 
 
@@ -128,7 +140,8 @@ def _rebuild(node: Any, body: memoryview) -> Any:
     if kind == "b":
         return bytes(raw)
     if kind == "a":
-        return np.frombuffer(raw, dtype=np.dtype(value[0])).reshape(value[1]).copy()
+        found = np.frombuffer(raw, dtype=np.dtype(value[0])).reshape(value[1])
+        return found.copy(order="F" if "F" in value[3:] else "C")
     return _tensor(value[0], value[1], raw)
 
 

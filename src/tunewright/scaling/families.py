@@ -105,12 +105,15 @@ class Family:
             model: The model at that size, if there is one; otherwise only its shapes are made.
             **sizes: As the base has them.
         """
-        target = self._shaped(sizes) if model is None else model
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            base, delta = self.model(), self._shaped({k: 2 * v for k, v in self.base.items()})
+            target = self._shaped(sizes) if model is None else model
         return plan(
             name,
             target,
-            self.model(),
-            self._shaped({k: 2 * v for k, v in self.base.items()}),
+            base,
+            delta,
             optimizer=optimizer,
             roles=self.roles,
             branches=self.branches,
@@ -128,8 +131,10 @@ class Family:
         tuned: Tuned | None = None,
         **sizes: int,
     ) -> tuple[nn.Module, Plan]:
-        """A model at a size with its plan applied, and the plan."""
-        model = self.model(**sizes)
+        """A model at a size with its plan applied, and the plan; what the plan leaves as it is depends on the seed alone, too."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = self.model(**sizes)
         made = self.plan(name, optimizer=optimizer, form=form, tuned=tuned, model=model, **sizes)
         made.apply_(model, seed)
         return model, made

@@ -108,3 +108,13 @@ def test_torch_state_dicts_round_trip_exactly() -> None:
         assert back["extra"][key].dtype == value.dtype
         assert torch.equal(back["extra"][key], value)
     optimizer.load_state_dict(back["optimizer"])
+
+
+def test_an_array_that_lies_column_by_column_comes_back_so() -> None:
+    """Products with it round otherwise than with the same numbers row by row."""
+    tree = {"rows": np.arange(6.0).reshape(2, 3), "columns": np.asfortranarray(np.arange(6.0).reshape(2, 3))}
+    back = unpack_tree(pack_tree(tree))
+    for name, array in tree.items():
+        assert np.array_equal(back[name], array)
+        assert back[name].strides == array.strides
+        assert back[name].flags.writeable

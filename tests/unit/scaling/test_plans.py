@@ -306,3 +306,20 @@ def test_gains_start_at_one_whether_the_model_has_values_or_not() -> None:
     with torch.device("meta"):
         bare = scaling.plan("mup", CharTransformer(width=32), CharTransformer(width=16))
     assert bare.entries["norm.weight"].value == 1.0
+
+
+def test_a_seed_fixes_also_what_a_plan_leaves_as_it_is() -> None:
+    class Frozen(Mlp):
+        def __init__(self, width: int) -> None:
+            super().__init__(width=width)
+            self.inlet.requires_grad_(False)
+
+    family = scaling.Family(Frozen, base={"width": 16})
+    state = torch.get_rng_state()
+    first, _ = family.build("mup", 3, width=32)
+    assert torch.equal(torch.get_rng_state(), state), "the user's own stream of chance is left alone"
+    torch.rand(5)
+    again, _ = family.build("mup", 3, width=32)
+    other, _ = family.build("mup", 4, width=32)
+    assert torch.equal(first.get_parameter("inlet.weight"), again.get_parameter("inlet.weight"))
+    assert not torch.equal(first.get_parameter("inlet.weight"), other.get_parameter("inlet.weight"))

@@ -122,6 +122,7 @@ def test_the_step_scale_is_what_an_optimizer_multiplies_gradients_by() -> None:
     assert step_scale(plan, model)["hidden.0.weight"] == 0.5
 
 
+@pytest.mark.slow
 def test_under_mup_sharpness_stays_and_with_standard_it_grows() -> None:
     family = Family(Mlp, base={"width": 32})
     batches = made_up(family.model())

@@ -154,6 +154,7 @@ class TestModel:
             assert parameter.grad is not None
             assert 0.05 < rms(parameter.grad) < 8, name
 
+    @pytest.mark.slow
     def test_scores_change_alike_at_every_width(self) -> None:
         """A little less where it is wide, as the paper lets the embedding's rate fall; in the standard parametrization: in proportion."""
         found = []

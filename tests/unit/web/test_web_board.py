@@ -285,7 +285,14 @@ def test_methods_come_with_what_was_found_out(talk: Talk) -> None:
     found = talk("GET", "/methods").json
     methods = {m["name"]: m for m in found["methods"]}
     assert methods["asha"]["claims"][0]["verdict"] in ("holds", "holds at reduced scale", "not reproduced")
-    assert {m["kind"] for m in found["methods"]} == {"sampler", "scheduler", "policy", "inside", "removing"}
+    assert {m["kind"] for m in found["methods"]} == {
+        "sampler",
+        "scheduler",
+        "policy",
+        "inside",
+        "removing",
+        "predicting",
+    }
     assert len(found["claims"]) > 50
 
 
