@@ -105,7 +105,7 @@ def run(quick: bool) -> Result:
         import torch
     except ImportError:
         return Result("cannot be checked here", str(MissingExtra("PyTorch is needed.")), baseline, "none", ())
-    seeds = tuple(range(2 if quick else 8))
+    seeds = tuple(range(2 if quick else 10))
     exponents = {n: growth(_BASE, n, [4.0**i for i in range(5)])["activations"] for n in _STRATEGIES}
     large = {n: scale(_BASE, 16 if quick else 64, n) for n in _STRATEGIES}
     judged = {n: scale(_BASE, 4 if quick else 16, n) for n in _STRATEGIES}

@@ -141,8 +141,8 @@ def run(quick: bool) -> Result:
         import torch
     except ImportError:
         return Result("cannot be checked here", str(MissingExtra("PyTorch is needed.")), baseline, "none", ())
-    seeds = (0,) if quick else (0, 1)
-    more = (0,) if quick else (0, 1, 2)
+    seeds = (0,) if quick else tuple(range(5))
+    more = (0,) if quick else tuple(range(5))
     steps = 4 if quick else 60
     rates = [2.0**p for p in range(-9, -2)][:: 3 if quick else 1]
     threads = torch.get_num_threads()

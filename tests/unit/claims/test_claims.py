@@ -20,19 +20,18 @@ SEEDS = {
     "batch_size_law": 3,
     "bit_hyper_rule": 2,
     "critical_batch": 3,
-    "fast_scaling": 8,
     "gaussian_splatting_batch": 5,
-    "mixture_ratio": 2,
+    "mixture_ratio": 5,
     "mu_transfer_exploration": 3,
     "mulo": 5,
     "pfgm": 5,
     "repeated_data": 2,
-    "scaling_exponents": 2,
+    "scaling_exponents": 5,
     "small_scale_laws": 1,
     "step_law": 1,
     "time_matters": 2,
     "time_transfer": 3,
-    "unit_mup": 2,
+    "unit_mup": 5,
 }
 
 
