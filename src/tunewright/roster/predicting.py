@@ -228,7 +228,7 @@ PROXIES: tuple[Predicting, ...] = (
         "tunewright.optim.learned.optimizer:LearnedOptimizer",
         "proxy",
         "Therien et al. 2024, arXiv:2406.00153",
-        "a learned optimizer meta-trained under muP, for models wider than it was trained on",
+        "LearnedOptimizer with rule='mup': a learned optimizer meta-trained under muP, for models wider than it was trained on",
         "no rate is to be chosen and the model is wider than those of the learned rule",
         "the learning rate and its schedule at any width",
         "over ten times AdamW's time per step",
