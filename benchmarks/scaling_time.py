@@ -130,11 +130,11 @@ def rows(quick: bool) -> list[dict[str, Any]]:
     """Errors of predicted step times on held-out shapes, a row for every model of time.
 
     Args:
-        quick: 15 shapes to calibrate on and 15 to judge in one round, where the full run has 30 and 30 in three.
+        quick: 15 shapes to calibrate on and 15 to judge in one round, where the full run has 30 and 30 in nine.
     """
     n = 15 if quick else 30
     given = shapes(2 * n)
-    taken = times(given, 1 if quick else 3).min(axis=1)
+    taken = times(given, 1 if quick else 9).min(axis=1)
     return judged(given[:n], taken[:n], given[n:], taken[n:])
 
 
@@ -145,7 +145,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--quick", action="store_true", help="fewer shapes, one round; nothing is stored")
     given = parser.parse_args(argv)
-    n, rounds = (15, 1) if given.quick else (30, 3)
+    n, rounds = (15, 1) if given.quick else (30, 9)
     chosen = shapes(2 * n)
     taken = times(chosen, rounds)
     least = taken.min(axis=1)
