@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.scaling --quick`` is a look of a few minutes. Without it every cell that is not stored yet is measured and
 stored in benchmarks/results/scaling.json as it comes (one thread); ``--cells rates/mlp`` measures only those whose names begin so,
-``--again`` also those that are stored, ``--wide`` takes the full ladders of sizes with five seeds, which is hours.
+``--again`` also those that are stored; all of them take about an hour and a half. ``--wide`` trains letters at more widths and for longer.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ class Ladder:
         rules: Compared on digits, over width on letters, over depth on letters.
     """
 
-    coordinates: tuple[int, ...] = (32, 128, 512, 2048)
+    coordinates: tuple[int, ...] = (32, 64, 128, 256, 512, 1024, 2048)
     mlp: tuple[int, ...] = (32, 128, 512)
-    letters: tuple[int, ...] = (32, 128)
-    blocks: tuple[int, ...] = (2, 8)
-    seeds: int = 3
-    mlp_steps: int = 100
-    letters_steps: int = 60
+    letters: tuple[int, ...] = (32, 128, 512)
+    blocks: tuple[int, ...] = (2, 4, 8, 16)
+    seeds: int = 5
+    mlp_steps: int = 200
+    letters_steps: int = 120
     rules: tuple[tuple[str, ...], ...] = (
-        ("sp", "mup", "sp-layerwise", "u-mup"),
-        ("sp", "mup", "sp-layerwise"),
-        ("mup", "depth-mup"),
+        ("sp", "mup", "sp-layerwise", "u-mup", "mup-abc"),
+        ("mup", "sp", "sp-layerwise", "u-mup"),
+        ("mup", "depth-mup", "depthwise"),
     )
 
 
@@ -60,20 +60,7 @@ FULL = Ladder()
 QUICK = Ladder(
     (32, 128, 512), (32, 64), (32, 64), (2, 4), 1, 30, 20, (("sp", "mup"), ("mup",), ("depth-mup",))
 )
-WIDE = Ladder(
-    (32, 64, 128, 256, 512, 1024, 2048),
-    (32, 128, 512),
-    (32, 64, 128, 256, 512),
-    (2, 4, 8, 16),
-    5,
-    200,
-    300,
-    (
-        ("sp", "mup", "sp-layerwise", "u-mup", "mup-abc"),
-        ("sp", "mup", "sp-layerwise", "u-mup"),
-        ("mup", "depth-mup", "depthwise"),
-    ),
-)
+WIDE = Ladder(letters=(32, 64, 128, 256, 512), letters_steps=300)
 
 # Measured before on the digits, Adam: changes of scores and of hidden units after 3 steps at 2^-7, widths 32 and 2,048; and best
 # log2 rates of widths 32, 128 and 512.
@@ -84,6 +71,8 @@ _COORDINATES = {
 }
 # Binary logarithm of what rates are multiplied by where a rule's have another natural size: u-muP's weights are all about 1.
 _SHIFT = {"u-mup": 6}
+# The same of the rates that coordinate checks step with.
+_START = {"adam": -7.0, "sgd": -3.0, "kfac": -2.5, "shampoo": -1.5}
 _BEST = {"sp": "-5, -6, -8", "mup": "-5, -5, -5", "sp-layerwise": "-5, -4, -5"}
 
 
@@ -142,7 +131,18 @@ def _family(kind: str) -> Any:
     return Family(CharTransformer, base={"width": 32, "depth": 2})
 
 
-def coordinates(ladder: Ladder, rule: str) -> dict[str, Any]:
+def _second_order(plan: Any, model: Any, lr: float) -> Any:
+    """K-FAC or Shampoo, with an eps that follows the size."""
+    from tunewright.optim import Kfac, Shampoo
+
+    eps = {"kfac": 0.1, "shampoo": 1e-4}[plan.optimizer]
+    groups = plan.param_groups(lr, model=model, eps=eps)
+    if plan.optimizer == "kfac":
+        return Kfac(groups, model, momentum=0.0, eps=eps)
+    return Shampoo(groups, momentum=0.0, eps=eps)
+
+
+def coordinates(ladder: Ladder, rule: str, optimizer: str) -> dict[str, Any]:
     """Changes of scores and hidden units on the digits after three steps."""
     from tunewright.scaling.coordinates import coordinate_check
 
@@ -152,23 +152,25 @@ def coordinates(ladder: Ladder, rule: str) -> dict[str, Any]:
         _digits(256),
         sizes=ladder.coordinates,
         seeds=range(ladder.seeds),
-        optimizer="adam",
-        lr=2.0 ** (_SHIFT.get(rule, 0) - 7),
+        optimizer=optimizer,  # type: ignore[arg-type]
+        lr=2.0 ** (_SHIFT.get(rule, 0) + _START[optimizer]),
+        make=_second_order if optimizer in ("kfac", "shampoo") else None,
     )
     ends = {}
     for name, module in (("scores", "output"), ("hidden", "activation#2")):
         values = np.exp(np.log(found.changes[:, :, -1, found.modules.index(module)]).mean(axis=1))
         ends[name] = [float(v) for v in values]
-    measured = ", ".join(f"{n} {v[0]:.2f} to {v[-1]:.2f}" for n, v in ends.items())
+    measured = ", ".join(f"{n} {v[0]:.2g} to {v[-1]:.2g}" for n, v in ends.items())
     name, steepest = found.worst
     wanted = rule not in ("sp", "sp-layerwise", "sp-no-alignment", "ntk", "mean-field")
     return _row(
-        f"coordinate check, {rule}, widths {ladder.coordinates[0]} to {ladder.coordinates[-1]}",
-        _COORDINATES.get(rule, "-"),
+        f"coordinate check, {rule}, {optimizer}, widths {ladder.coordinates[0]} to {ladder.coordinates[-1]}",
+        _COORDINATES.get(rule, "-") if optimizer == "adam" else "-",
         "no slope beyond 1/4" if wanted else "a slope beyond 1/4 is shown where the rule's theory has one",
         f"{measured}; steepest slope {steepest:+.2f} at {name}",
         found.passed if wanted else None,
         widths=list(ladder.coordinates),
+        seeds=ladder.seeds,
         slopes=found.slopes,
         **ends,
     )
@@ -252,8 +254,13 @@ def cells(ladder: Ladder) -> dict[str, Callable[[], dict[str, Any]]]:
     for rule in over["mlp"]:
         out[f"rates/mlp/{rule}"] = functools.partial(rates, ladder, "mlp", rule)
     for rule in RULES:
-        if "adam" in named(rule).optimizers:
-            out[f"coordinates/{rule}"] = functools.partial(coordinates, ladder, rule)
+        for optimizer in _START:
+            # Those that step by the second order are slow at great widths, and only two rules are for them
+            usual = "adam" if "adam" in named(rule).optimizers else "sgd"
+            if optimizer in named(rule).optimizers and (optimizer == usual or rule in ("sp", "second-order")):
+                out[f"coordinates/{rule}/{optimizer}"] = functools.partial(
+                    coordinates, ladder, rule, optimizer
+                )
     for kind in ("letters-width", "letters-depth"):
         for rule in over[kind]:
             out[f"rates/{kind}/{rule}"] = functools.partial(rates, ladder, kind, rule)
@@ -345,7 +352,7 @@ def main(argv: list[str] | None = None) -> int:
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small sizes, one seed; nothing is stored")
-    parser.add_argument("--wide", action="store_true", help="the full ladders of sizes, five seeds")
+    parser.add_argument("--wide", action="store_true", help="letters at more widths, trained for longer")
     parser.add_argument("--cells", default="", metavar="START", help="only cells whose name begins so")
     parser.add_argument("--again", action="store_true", help="also those that are stored")
     given = parser.parse_args(argv)

@@ -95,7 +95,7 @@ class TestEveryRule:
 
     def test_every_rate_is_in_exactly_one_group(self, name: str, family: str, optimizer: Any) -> None:
         model, plan = planned(name, family, optimizer)
-        groups = plan.param_groups(0.5, 0.1, model=model)
+        groups = plan.param_groups(0.5, 0.1, model=model, eps=1e-8)
         seen = [id(p) for g in groups for p in g["params"]]
         assert sorted(seen) == sorted(id(p) for p in model.parameters())
         for group in groups:
@@ -114,7 +114,9 @@ class TestEveryRule:
         assert multipliers.attached(twin) == plan.multipliers
         compiled = torch.compile(model, backend="eager")
         assert torch.allclose(compiled(x), expected, rtol=1e-6, atol=1e-6)
-        assert len(plan.param_groups(0.1, model=compiled)) == len(plan.param_groups(0.1, model=model))
+        assert len(plan.param_groups(0.1, model=compiled, eps=1e-8)) == len(
+            plan.param_groups(0.1, model=model, eps=1e-8)
+        )
         file = io.BytesIO()
         torch.save(model.state_dict(), file)
         file.seek(0)

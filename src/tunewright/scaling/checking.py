@@ -31,7 +31,7 @@ Floats = NDArray[np.float64]
 Pair = tuple[Tensor, Tensor]
 Batches = Callable[[int], Iterable[Pair]]
 Loss = Callable[[Any, Tensor], Tensor]
-Make = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
+Make = Callable[[Plan, nn.Module, float], torch.optim.Optimizer]
 DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 _ROWS, _LETTERS, _SIDE = 32, 16, 12
 
@@ -111,30 +111,32 @@ def usual_loss(output: Any, target: Tensor) -> Tensor:
     return nn.functional.cross_entropy(found.reshape(-1, found.shape[-1]), target.reshape(-1))
 
 
-def optimizer_of(name: Optimizer, groups: list[dict[str, Any]], make: Make | None) -> torch.optim.Optimizer:
-    """The optimizer of a check.
+def optimizer_of(plan: Plan, model: nn.Module, lr: float, make: Make | None) -> torch.optim.Optimizer:
+    """The optimizer of a check, after the plan's.
 
     Args:
-        name: Which rates the plan has.
-        groups: From ``Plan.param_groups``.
-        make: Builds it from the groups; needed for those that PyTorch has not.
+        plan: Rates by tensor.
+        model: Whose tensors.
+        lr: The base rate.
+        make: Builds it from these three, for those that PyTorch has not and for settings other than the usual.
 
     Raises:
-        ConfigError: If PyTorch has none of that name and ``make`` is not given.
+        ConfigError: If PyTorch has none of the plan's and ``make`` is not given.
     """
     if make is not None:
-        return make(groups)
-    if name == "sgd":
-        return torch.optim.SGD(groups)
-    if name == "adam":
-        return torch.optim.Adam(groups)
-    if name == "adamw":
-        return torch.optim.AdamW(groups)
-    if name == "adafactor":
-        return torch.optim.Adafactor(groups)
-    raise ConfigError(
-        f"PyTorch has no optimizer {name!r}; pass make=, which builds it from parameter groups, or take sgd, adam or adamw."
-    )
+        return make(plan, model, lr)
+    known: dict[str, Callable[..., torch.optim.Optimizer]] = {
+        "sgd": torch.optim.SGD,
+        "adam": torch.optim.Adam,
+        "adamw": torch.optim.AdamW,
+        "adafactor": torch.optim.Adafactor,
+    }
+    if plan.optimizer not in known:
+        raise ConfigError(
+            f"PyTorch has no optimizer {plan.optimizer!r}; pass make=, which builds it from plan, model and rate, or take sgd, "
+            "adam or adamw."
+        )
+    return known[plan.optimizer](plan.param_groups(lr, model=model))
 
 
 def stream(batches: Batches, seed: int) -> Iterator[Pair]:

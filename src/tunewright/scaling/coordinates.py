@@ -213,7 +213,7 @@ def coordinate_check(
         optimizer: Which rates the plan gives, and what steps.
         seeds: Each is a first model and a stream of batches.
         loss: Of the model's output and the targets; see ``usual_loss``.
-        make: Builds the optimizer from parameter groups, for those that PyTorch has not.
+        make: Builds the optimizer from plan, model and rate, for those that PyTorch has not.
         bound: Largest slope of a change that passes.
 
     Raises:
@@ -230,7 +230,7 @@ def coordinate_check(
         seen.append([])
         for seed in seeds:
             model, plan = family.build(rule, seed, optimizer=optimizer, **{along: size})
-            stepper = optimizer_of(optimizer, plan.param_groups(lr, model=model), make)
+            stepper = optimizer_of(plan, model, lr, make)
             seen[-1].append(_outputs(without_chance(model), stepper, stream(batches, seed), loss, steps))
     common = [m for m in seen[0][0][0] if all(m in step for size in seen for run in size for step in run)]
     shape = (len(found), len(seeds), steps + 1, len(common))

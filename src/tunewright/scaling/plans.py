@@ -159,7 +159,8 @@ class Plan:
             lr: The base learning rate, what is tuned.
             weight_decay: The same of the decay, as the optimizer takes it.
             model: Whose parameters; by default of the model that the plan was made with. A copy or a compiled one is passed here.
-            eps: The optimizer's at the base size; groups have one only where this is given.
+            eps: The optimizer's at the base size; groups have one only where this is given. K-FAC and Shampoo need it, as it
+                follows the size.
 
         Returns:
             Groups with ``params``, ``lr``, ``weight_decay``, their ``names``, and ``scale``, the factor on the rate.
@@ -172,6 +173,13 @@ class Plan:
         owner = model if model is not None else (self._model() if self._model else None)
         if owner is None:
             raise ConfigError("param_groups needs the model of the plan; it is gone. Pass model=model.")
+        if eps is None and self.optimizer in ("kfac", "shampoo") and self.rule != "sp":
+            warnings.warn(
+                f"Under {self.rule} the eps of {self.optimizer} follows the size as the rate does, and these groups have none: pass "
+                "eps=, the optimizer's at the base size (only K-FAC's relative damping needs none).",
+                ScalingWarning,
+                2,
+            )
         if weight_decay and self.optimizer == "adam" and self.rule != "sp":
             warnings.warn(
                 f"Adam adds its decay to the gradient and then normalises, so under {self.rule} the decay of wide layers vanishes, "

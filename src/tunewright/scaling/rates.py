@@ -231,7 +231,7 @@ def rate_check(
         seeds: Each is a first model and a stream of batches.
         loss: Of the model's output and the targets; see ``usual_loss``.
         how: Averages, eps, decay and schedule; its optimizer is replaced.
-        make: Builds the optimizer from parameter groups, for those that PyTorch has not; trainings then run one by one.
+        make: Builds the optimizer from plan, model and rate, for those that PyTorch has not; trainings then run one by one.
         held_out: Inputs and targets for the final loss; the mean over the last tenth of training otherwise.
         most: Steps of the grid by which the best rate may move.
 
@@ -315,7 +315,7 @@ class _Task:
     def alone(self, at: Mapping[str, int], rate: float, seed: int, make: Make | None) -> float:
         """The final loss of one training, for optimizers that sweeps do not have."""
         model, plan = self.build(seed, at)
-        stepper = optimizer_of(self.optimizer, plan.param_groups(rate, model=model), make)
+        stepper = optimizer_of(plan, model, rate, make)
         seen: list[float] = []
         for (x, y), _ in zip(stream(self.batches, seed), range(self.steps), strict=False):
             stepper.zero_grad()

@@ -358,7 +358,7 @@ def sharpness_check(
         optimizer: Which rates the plan gives, and what steps.
         seeds: Each is a first model and a stream of batches.
         loss: Of the model's output and the targets; see ``checking.usual_loss``.
-        make: Builds the optimizer from parameter groups, for those that PyTorch has not.
+        make: Builds the optimizer from plan, model and rate, for those that PyTorch has not.
         bound: Largest slope that passes.
 
     Raises:
@@ -375,7 +375,7 @@ def sharpness_check(
     for size in found:
         for seed in seeds:
             model, plan = family.build(rule, seed, optimizer=optimizer, **{along: size})
-            stepper = optimizer_of(optimizer, plan.param_groups(lr, model=model), make)
+            stepper = optimizer_of(plan, model, lr, make)
             seen.append(
                 list(
                     _followed(

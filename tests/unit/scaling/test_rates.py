@@ -73,7 +73,13 @@ def test_side_by_side_and_one_by_one_agree(optimizer: Any) -> None:
     for held_out in (None, held):
         together = rate_check(FAMILY, "mup", batches, optimizer=optimizer, held_out=held_out, **more)
         alone = rate_check(
-            FAMILY, "mup", batches, optimizer=optimizer, make=kinds[optimizer], held_out=held_out, **more
+            FAMILY,
+            "mup",
+            batches,
+            optimizer=optimizer,
+            make=lambda plan, model, lr: kinds[optimizer](plan.param_groups(lr, model=model)),
+            held_out=held_out,
+            **more,
         )
         assert together.losses == pytest.approx(alone.losses, rel=1e-4)
     assert together.losses.shape == (2, 3, 2)

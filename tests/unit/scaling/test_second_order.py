@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from tunewright import scaling
 from tunewright.bench.micro import Mlp
 from tunewright.errors import ConfigError
 from tunewright.optim import Kfac, Shampoo
+from tunewright.scaling.plans import ScalingWarning
 
 FAMILY = scaling.Family(Mlp, base={"width": 32}, fixed={"depth": 3})
 LAYERS = ("inlet", "hidden.0", "hidden.1", "outlet")
@@ -52,6 +54,15 @@ def test_other_optimizers_are_refused() -> None:
         FAMILY.plan("second-order", width=64, optimizer="adamw")
 
 
+def test_groups_without_eps_are_warned_of() -> None:
+    model, plan = FAMILY.build("second-order", seed=0, width=64, optimizer="kfac")
+    with pytest.warns(ScalingWarning, match="pass eps="):
+        plan.param_groups(0.01, model=model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert all(g["eps"] > 0 for g in plan.param_groups(0.01, model=model, eps=0.1))
+
+
 def _changes(rule: str, optimizer: str, width: int, **more: Any) -> np.ndarray:
     """RMS of the change of every layer's outputs by three steps, shape ``(4,)``, mean over three seeds."""
     generator = torch.Generator().manual_seed(0)
@@ -88,6 +99,7 @@ CASES = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore:Under second-order the eps")
 @pytest.mark.parametrize(("optimizer", "more"), CASES)
 def test_every_layer_moves_as_far_at_every_width(optimizer: str, more: dict[str, Any]) -> None:
     def exponents(rule: str) -> np.ndarray:
