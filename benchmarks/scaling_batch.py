@@ -124,7 +124,7 @@ def _noise(quick: bool) -> list[dict[str, Any]]:
     of McCandlish et al. 2018); a rate that falls with the length, as the best one does, lets it grow.
     """
     marks = [2**k for k in ((13, 14) if quick else range(14, 18))]
-    widths, seeds = critical_batch.WIDTHS[: 2 if quick else 3], range(1 if quick else 3)
+    widths, seeds = critical_batch.WIDTHS[: 2 if quick else 3], range(1 if quick else 5)
     fixed: dict[int, list[Any]] = {}
     tuned: dict[int, list[Any]] = {}
     for w in widths:

@@ -21,7 +21,7 @@ CLAIM = Claim(
     paper="Shuai, Wang, Wu, Jiang and Ren 2024, arXiv:2412.01505",
     check=(
         "One-block character transformers of widths 16, 32 and 48 (5k to 33k weights, muP) on a generated language read once; batches "
-        "of 32 to 1024 letters, five rates a factor of two apart at each, three seeds, Adam at a constant rate with averaged weights. "
+        "of 32 to 1024 letters, five rates a factor of two apart at each, five seeds, Adam at a constant rate with averaged weights. "
         "At this scale the loss only falls as batches shrink to a single piece of text, so what is followed is the largest batch whose "
         "loss at its best rate is within 2 % of the best. Batch and loss laws are fitted to widths 16 and 32 on 16k to 65k letters and "
         "asked for width 48 on 131k; at fixed compute (6 weights x letters) the best of the widths is taken at every budget."
@@ -107,7 +107,7 @@ def run(quick: bool) -> Result:
         f"measured {loss:.3f}.",
         baseline,
         "percentile bootstrap over seeds within every model and batch size; bootstrap over runs for the loss law",
-        (0,) if quick else (0, 1, 2),
+        (0,) if quick else (0, 1, 2, 3, 4),
         {
             "data_exponent": data,
             "data_exponent_low": low[0],

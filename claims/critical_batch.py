@@ -22,7 +22,7 @@ CLAIM = Claim(
     paper="Zhang et al. 2024, arXiv:2410.21676, section 3 (scaling of N and D apart) and section 4 (least squares)",
     check=(
         "One-block character transformers of widths 16, 32 and 48 (5k to 33k weights, muP) on a generated language read once; batches "
-        "of 32 to 1024 letters, five rates a factor of two apart at each, three seeds, Adam at a constant rate with averaged weights; "
+        "of 32 to 1024 letters, five rates a factor of two apart at each, five seeds, Adam at a constant rate with averaged weights; "
         "the target is the best loss after 16k to 93k letters. Exponents of parameters and data by least squares on logarithms, "
         "intervals by resampling the seeds of every batch size. Beside it averaged SGD on Gaussian least squares, computed exactly, "
         "in 64 and 256 dimensions on 1024 to 8192 examples."
@@ -138,7 +138,7 @@ def run(quick: bool) -> Result:
         f"horizon: {text}. Exact least squares: data {law.tokens:.3g}, dimension {law.parameters:.2g}.",
         baseline,
         "percentile bootstrap over seeds within every batch size, shared by the horizons of a training",
-        (0,) if quick else (0, 1, 2),
+        (0,) if quick else (0, 1, 2, 3, 4),
         {
             "data_exponent": found[2],
             "data_exponent_low": spread[0, 2],

@@ -23,10 +23,10 @@ CLAIM = Claim(
     paper="Everett et al. 2024, arXiv:2407.05872, figures 2 to 6 and table 1",
     check=(
         "A letter transformer of 2 blocks and 2 heads, 60 steps of Adam on 8 pieces of 32 letters. Movement of the best rate from width "
-        "32 to 128 (7 rates, 2 seeds) with one rate, with rates by layer (full and no alignment) and in muP, and their losses at 128; "
+        "32 to 128 (7 rates) with one rate, with rates by layer (full and no alignment) and in muP, and their losses at 128; "
         "losses of NTK and mean-field at the best rate of their twins, the standard parametrization and muP; log alignment ratio of "
         "the changes of weights after training, widths 64 to 256; mean-field grown from width 16 to 128 with an eps of a tenth of "
-        "the hidden gradients at 16: eps left as it is, scaled by layer, and Adam-atan2, 3 seeds."
+        "the hidden gradients at 16: eps left as it is, scaled by layer, and Adam-atan2, 10 seeds."
     ),
     rule=(
         "Holds at reduced scale if the best rate moves by at most one octave with rates by layer (full alignment) and in muP and by "
@@ -141,8 +141,8 @@ def run(quick: bool) -> Result:
         import torch
     except ImportError:
         return Result("cannot be checked here", str(MissingExtra("PyTorch is needed.")), baseline, "none", ())
-    seeds = (0,) if quick else tuple(range(5))
-    more = (0,) if quick else tuple(range(5))
+    seeds = (0,) if quick else tuple(range(10))
+    more = (0,) if quick else tuple(range(10))
     steps = 4 if quick else 60
     rates = [2.0**p for p in range(-9, -2)][:: 3 if quick else 1]
     threads = torch.get_num_threads()

@@ -21,7 +21,7 @@ CLAIM = Claim(
     paper="Filatov et al. 2024, arXiv:2410.05838, sections 3 and 4",
     check=(
         "One-block character transformers of widths 16, 32 and 48 under muP (base 16) on a generated language read once; batches of 32 "
-        "to 1024 letters, five rates a factor of two apart at each, three seeds, Adam at a constant rate with averaged weights, budgets "
+        "to 1024 letters, five rates a factor of two apart at each, five seeds, Adam at a constant rate with averaged weights, budgets "
         "of 16k to 93k letters. Critical batch: 20 % more letters than the best batch needs. Best rate and sensitivity (curvature of "
         "the loss in the logarithm of the rate) from parabolas at every batch and budget."
     ),
@@ -106,7 +106,7 @@ def run(quick: bool) -> Result:
         + (f"Missed: {', '.join(missed)}." if missed else "All parts hold."),
         baseline,
         "percentile bootstrap over seeds within every batch size, shared by the budgets of a training",
-        (0,) if quick else (0, 1, 2),
+        (0,) if quick else (0, 1, 2, 3, 4),
         {
             "critical_exponent": found,
             "critical_exponent_low": float(low),
