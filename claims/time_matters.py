@@ -26,7 +26,8 @@ CLAIM = Claim(
     check=(
         "60 transformers of random shape, 30 to calibrate and 30 to judge, one thread: copies alone against FLOPs alone, and copies, "
         "kernels and FLOPs against a curve in FLOPs with as many coefficients. Then 12 shapes (32 to 256 wide, 1 to 6 deep) train "
-        "for 4 processor seconds each on a generated language (five seeds); a law fitted to 1-second trainings of 6 narrow ones chooses among them. A first run had two seeds of 8 and 2 seconds."
+        "for 4 processor seconds each on a generated language (five seeds); a law fitted to 1-second trainings of 6 narrow ones "
+        "chooses among them. A first run had two seeds and trained for 8 and 2 seconds."
     ),
     rule=(
         "Holds at reduced scale if on held-out shapes copies alone have a lower mean relative error than FLOPs alone, copies with "
