@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tunewright import catalog
 from tunewright.core.algorithm import Algorithm
@@ -122,22 +122,30 @@ class View:
             history.apply(record.event)
         return history
 
-    def transfer(self, parameter: str | None = None) -> Transfer:
+    def transfer(
+        self,
+        parameter: str | None = None,
+        horizon: float | Literal["shares", "published"] | None = None,
+    ) -> Transfer:
         """Settings for the target of the study's scale, from its trials at proxy sizes.
 
         Args:
             parameter: The rate that is followed from size to size; by default ``lr``, or the only parameter on a log scale.
+            horizon: How the rate is brought to a longer training, at the same batch size: by default by a law fitted to proxies of
+                different lengths where there are enough, else not at all, with a warning; ``"shares"`` fits it to the shares of
+                trainings, too; ``"published"`` takes ``rate ~ steps^-0.32`` (arXiv:2409.19913), a number another exponent.
 
         Returns:
             The settings with an interval, what they cost in trainings of the target, and the parametrization; or the reason
             why the proxies do not tell.
 
         Raises:
-            ConfigError: If the study has no scale or several objectives, or it is not clear which parameter is the rate.
+            ConfigError: If the study has no scale or several objectives, it is not clear which parameter is the rate, or the
+                horizon is none of these.
         """
         from tunewright.scaling.proxy import transfer
 
-        return transfer(self.problem, self.trials, parameter)
+        return transfer(self.problem, self.trials, parameter, horizon)
 
     def checkpoint(self, trial: Trial | int, default: Any = None) -> Any:
         """What a trial has in its checkpoint, such as trained weights, or ``default`` when it has none.

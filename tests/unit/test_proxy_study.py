@@ -160,7 +160,7 @@ def test_settings_come_with_an_interval_and_their_cost() -> None:
     assert found.rule == "mup"
     assert found.verdict.drift is not None
     assert abs(found.verdict.drift[0]) < 0.15
-    assert "width=1024: lr=0.00" in str(found)
+    assert "width 1,024: lr=0.00" in str(found)
 
 
 def test_a_rule_that_claims_transfer_is_refused_where_the_rate_moves() -> None:
@@ -172,7 +172,7 @@ def test_a_rule_that_claims_transfer_is_refused_where_the_rate_moves() -> None:
         _ = found.settings
     with pytest.raises(ConfigError, match="coordinate check"):
         _ = found.interval
-    assert "No settings for width=1024" in str(found)
+    assert "No settings for width 1,024" in str(found)
 
 
 @pytest.mark.parametrize("method", ["asha(random)", "hyperband(random)"])
@@ -290,7 +290,7 @@ def test_what_proxies_cannot_show_is_said() -> None:
     found = study.transfer()
     assert found.settings
     text = " ".join(found.warnings)
-    assert "10 times as long" in text
+    assert "10 times as long as the largest proxy" in text
     assert "64 times the largest proxy" in text
     assert "one proxy size" in text
 

@@ -14,6 +14,8 @@ Example:
     ([{'width': 64}, {'width': 128}], 1000, 3000)
     >>> scale.place(2000)
     Place(sizes={'width': 128}, step=500)
+    >>> scale.words(2000)
+    'width 128 · step 500'
     >>> round(scale.cost_of(3000), 3)
     0.078
 """
@@ -72,6 +74,11 @@ class Stage:
         """Point at which it ends."""
         return self.points[-1]
 
+    @property
+    def name(self) -> str:
+        """Its sizes as people say them."""
+        return named(self.sizes)
+
     def point(self, step: int) -> int:
         """Where a trial stands after some steps; each step has a point of its own."""
         low, first = self.begin, 0
@@ -98,6 +105,11 @@ class Stage:
         return self.steps
 
 
+def named(sizes: Sizes) -> str:
+    """Sizes as people say them, such as ``width 64, depth 2``."""
+    return ", ".join(f"{name} {value:,}" for name, value in sizes.items())
+
+
 def is_depth(name: str) -> bool:
     """Whether a size of that name counts layers; any other is a width."""
     return any(word in name.lower() for word in _DEEP)
@@ -121,7 +133,7 @@ class Scale:
         eta: Factor between the ends of levels, the ``eta`` of a scheduler whose rungs are to fall there.
 
     Raises:
-        ConfigError: If nothing grows, a proxy is no smaller than the target, or a number cannot be used.
+        ConfigError: If nothing grows, a proxy is larger than the target, or a number cannot be used.
     """
 
     sizes: Mapping[str, tuple[int, int]]
@@ -187,6 +199,21 @@ class Scale:
         stage = self.stage(point)
         return Place(stage.sizes, stage.done(point))
 
+    def growth(self, sizes: Sizes) -> float:
+        """Doublings of all sizes together, from the base's."""
+        return sum(math.log2(sizes[name] / low) for name, (low, _) in self.sizes.items())
+
+    def words(self, point: int) -> str:
+        """A point as people say it: the model that was trained last, and how far where that takes more than a step."""
+        stage = self.stage(point)
+        return stage.name + (f" · step {stage.done(point):,}" if stage.steps > 1 else "")
+
+    def across(self, point: int) -> float:
+        """Where a point stands on an axis on which proxy ``i`` has the place ``i``: steps take up most of a place, evenly."""
+        stage = self.stage(point)
+        share = stage.done(point) / stage.steps - 0.5 if stage.steps > 1 else 0.0
+        return self.stages.index(stage) + 0.8 * share
+
     def legs(self, begin: int, until: int) -> Iterator[Leg]:
         """The trainings between two points, one per size."""
         return legs(self.stages, begin, until)
@@ -250,7 +277,7 @@ def _sizes(given: Any) -> dict[str, tuple[int, int]]:
         if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(_whole(v) for v in pair):
             raise ConfigError(
                 f"A size is given as its base and its target, whole numbers; '{name}' has {pair!r:.80}. "
-                f"Write ({name!r}: (64, 512))."
+                f"Write {{{name!r}: (64, 512)}}."
             )
         if pair[1] < pair[0]:
             raise ConfigError(

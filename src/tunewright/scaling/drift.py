@@ -33,7 +33,7 @@ EDGE = 0.05
 _HAIR = 1e-6
 _STEP = 2.0**0.25
 _DRAWS = 400
-_Z = 1.6449
+Z = 1.6449
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,9 @@ class Optimum:
         edge: ``low`` or ``high`` if the optimum lies at that end of the searched range, or of the rates that were tried at this
             size, else empty.
         draws: Log2 of the best rate in resampled trainings, shape ``(b,)``.
+        length: Log2 of the steps of a training.
+        shared: Optima that were read off the same trainings, each of which then counts for that much less.
+        noise: Standard deviation of the loss over resampled trainings.
     """
 
     growth: float
@@ -64,11 +67,14 @@ class Optimum:
     diverged: int
     edge: str
     draws: Floats = field(repr=False, compare=False)
+    length: float = 0.0
+    shared: int = 1
+    noise: float = 0.0
 
     @property
     def variance(self) -> float:
         """Of the log2 of the rate, at least that of a tenth of a doubling, below which nothing is known of a parabola's form."""
-        return max(float(self.draws.var()), 0.01)
+        return max(float(self.draws.var()), 0.01) * self.shared
 
 
 class Prediction(NamedTuple):
@@ -87,6 +93,20 @@ class Prediction(NamedTuple):
     spread: float
 
 
+class Regression(NamedTuple):
+    """A linear law of the log2 of the best rate.
+
+    Attributes:
+        predicted: The best rate where it was asked.
+        coefficients: Shape ``(p,)``.
+        spreads: Their standard deviations, shape ``(p,)``.
+    """
+
+    predicted: Prediction
+    coefficients: Floats
+    spreads: Floats
+
+
 class _Parabolas(NamedTuple):
     """Lowest points, losses there, and losses added by one squared doubling, each of shape ``(b,)``."""
 
@@ -102,6 +122,8 @@ def optimum(
     rng: np.random.Generator,
     *,
     growth: float = 0.0,
+    length: float = 0.0,
+    shared: int = 1,
     others: Floats | None = None,
 ) -> Optimum:
     """The best rate at one size.
@@ -112,6 +134,8 @@ def optimum(
         searched: Ends of the range that rates were drawn from.
         rng: For resampling.
         growth: Doublings of the size from the base's.
+        length: Log2 of the steps of a training.
+        shared: Optima that are read off the same trainings.
         others: What else was varied, each column within [0, 1], shape ``(n, p)``; its linear effect is taken out where there
             are enough trainings.
 
@@ -148,6 +172,9 @@ def optimum(
         int((~good).sum()),
         "low" if at < least else "high" if at > most else "",
         draws,
+        length,
+        shared,
+        float(found.loss[1:].std()),
     )
 
 
@@ -198,18 +225,31 @@ def pooled(optima: Sequence[Optimum]) -> Prediction:
     Args:
         optima: One per size.
     """
-    means = np.array([math.log2(o.rate) for o in optima])
-    variances = np.array([o.variance for o in optima])
-    w = 1.0 / variances
-    centre = float((w * means).sum() / w.sum())
-    between = 0.0
-    if len(optima) > 1:
-        q = float((w * (means - centre) ** 2).sum())
-        between = max(0.0, (q - (len(optima) - 1)) / float(w.sum() - (w * w).sum() / w.sum()))
+    return regressed(optima, np.ones((len(optima), 1)), np.ones(1)).predicted
+
+
+def regressed(optima: Sequence[Optimum], columns: Floats, at: Floats) -> Regression:
+    """A linear law of the log2 of the best rate, with what optima differ beyond their intervals in the error.
+
+    Args:
+        optima: Where the best rate is known.
+        columns: What the law goes by, of full rank, shape ``(n, p)``.
+        at: The same where the law is asked, shape ``(p,)``.
+    """
+    y, variances = np.array([math.log2(o.rate) for o in optima]), np.array([o.variance for o in optima])
+    between, free = 0.0, len(y) - columns.shape[1]
+    if free:
+        w = 1.0 / variances
+        covariance = np.linalg.inv((columns.T * w) @ columns)
+        rest = y - columns @ (covariance @ (columns.T * w) @ y)
+        size = float(w.sum() - np.trace(covariance @ (columns.T * w**2) @ columns))
+        between = max(0.0, (float((w * rest**2).sum()) - free) / size)
     w = 1.0 / (variances + between)
-    centre = float((w * means).sum() / w.sum())
-    spread = math.sqrt(1.0 / float(w.sum()) + between)
-    return Prediction(2.0**centre, 2.0 ** (centre - _Z * spread), 2.0 ** (centre + _Z * spread), spread)
+    covariance = np.linalg.inv((columns.T * w) @ columns)
+    found = covariance @ (columns.T * w) @ y
+    centre, spread = float(at @ found), math.sqrt(float(at @ covariance @ at) + between)
+    ends = (2.0**centre, 2.0 ** (centre - Z * spread), 2.0 ** (centre + Z * spread))
+    return Regression(Prediction(*ends, spread), found, np.sqrt(np.diag(covariance)))
 
 
 def slope(optima: Sequence[Optimum]) -> tuple[float, float, float]:

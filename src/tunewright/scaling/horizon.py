@@ -5,7 +5,8 @@
 step law in ``laws``); never combine that law with this one.
 *Paper*: Bjorck, Benhaim, Chaudhary, Wei and Song 2024, arXiv:2409.19913: a parabola in the logarithm of the rate for every horizon,
 bootstrapped; ``rate = c tokens^-e``; e about 0.32 as the rule for who has one horizon only.
-*Differs*: repetitions are resampled where there are several seeds; an optimum at the edge of a sweep is refused.
+*Differs*: repetitions are resampled where there are several seeds; an optimum at the edge of a sweep is refused. For studies with a
+scale the law is fitted together with that of the size, to optima of any rates that were drawn.
 *Cost*: NumPy on a handful of numbers.
 """
 
@@ -13,16 +14,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tunewright.errors import ConfigError
+from tunewright.scaling.drift import Optimum, Prediction, Z, regressed
 
 Floats = NDArray[np.float64]
 EXPONENT = 0.32
+SPREAD = 0.1
+"""Standard deviation of the exponent: .32 at 760 million and 1.3 billion weights, .42 at 2.7 billion."""
+REACH = 32.0
 _RESAMPLES = 1000
 
 
@@ -144,7 +149,7 @@ class HorizonLaw:
     box: tuple[float, float]
     cloud: Floats = field(repr=False, compare=False)
 
-    def rate(self, tokens: float, *, reach: float = 32.0) -> tuple[float, float, float]:
+    def rate(self, tokens: float, *, reach: float = REACH) -> tuple[float, float, float]:
         """Best rate of a training and the ends of its 95 % interval.
 
         Args:
@@ -229,7 +234,7 @@ def _scattered(design: Floats, y: Floats, found: Floats, seed: int) -> Floats:
 
 
 def transfer_rate(
-    rate: float, tokens: float, target: float, *, exponent: float = EXPONENT, reach: float = 32.0
+    rate: float, tokens: float, target: float, *, exponent: float = EXPONENT, reach: float = REACH
 ) -> float:
     """The rate for another horizon at the same batch size, ``rate * (tokens / target)^exponent``, without a sweep.
 
@@ -253,3 +258,98 @@ def transfer_rate(
             "to the target."
         )
     return float(rate * (tokens / target) ** exponent)
+
+
+class Length(NamedTuple):
+    """How best rates were brought from the lengths of trainings to the target's: ``rate ~ steps^-exponent``.
+
+    Attributes:
+        exponent: Positive where longer trainings want smaller rates.
+        low: Lower end of its interval of 90 percent.
+        high: Upper end.
+        source: ``fitted`` to the study's own trainings, ``published`` or ``given``.
+        fitted: Number of optima that it was fitted to; 0 where it was not.
+        factor: What it makes of the best rate of the longest training at hand.
+    """
+
+    exponent: float
+    low: float
+    high: float
+    source: Literal["fitted", "published", "given"]
+    fitted: int
+    factor: float
+
+    def __str__(self) -> str:
+        from_where = {
+            "fitted": f"fitted to {self.fitted} best rates of the study",
+            "published": "published for about a billion weights, arXiv:2409.19913",
+            "given": "given",
+        }[self.source]
+        ends = "" if self.source == "given" else f" [{self.low:+.2f}, {self.high:+.2f}]"
+        return f"rate ~ steps^-e, e={self.exponent:+.2f}{ends}, {from_where}: {self.factor:.3g} times the rate of the longest"
+
+
+def adjusted(optima: Sequence[Optimum], exponent: float, length: float) -> list[Optimum]:
+    """The same optima as if all trainings were of one length.
+
+    Args:
+        optima: Of any lengths.
+        exponent: Of the law.
+        length: Log2 of the steps.
+    """
+    out = []
+    for o in optima:
+        moved = exponent * (o.length - length)
+        f = 2.0**moved
+        out.append(
+            replace(o, rate=o.rate * f, low=o.low * f, high=o.high * f, draws=o.draws + moved, length=length)
+        )
+    return out
+
+
+def law_at(optima: Sequence[Optimum], exponent: float | None, length: float) -> Length:
+    """The published law, or one with an exponent of the user's own, for a target.
+
+    Args:
+        optima: Those to be brought to the target's length.
+        exponent: None for the published one.
+        length: Log2 of the target's steps.
+    """
+    e, spread = (EXPONENT, SPREAD) if exponent is None else (exponent, 0.0)
+    factor = 2.0 ** (e * (max(o.length for o in optima) - length))
+    return Length(e, e - Z * spread, e + Z * spread, "published" if exponent is None else "given", 0, factor)
+
+
+def widened(found: Prediction, optima: Sequence[Optimum], law: Length, length: float) -> Prediction:
+    """A prediction whose interval covers that of the law's exponent, too."""
+    away = max(abs(o.length - length) for o in optima)
+    extra = (law.high - law.low) / (2 * Z) * away
+    ends = [math.hypot(math.log2(end / found.rate), Z * extra) for end in (found.low, found.high)]
+    return Prediction(
+        found.rate, found.rate * 2.0 ** -ends[0], found.rate * 2.0 ** ends[1], math.hypot(found.spread, extra)
+    )
+
+
+def fitted_length(
+    optima: Sequence[Optimum], growth: float, length: float, *, moves: bool
+) -> tuple[Length, Prediction] | None:
+    """Law of the length of trainings from optima of several lengths, and the best rate of the target by it.
+
+    Args:
+        optima: Of several lengths and sizes.
+        growth: Doublings of the target's size.
+        length: Log2 of the target's steps.
+        moves: Whether the best rate moves with the size, too, by a power law that is fitted together with it.
+
+    Returns:
+        None where the optima do not tell the law, with one more than it takes so that they can contradict it.
+    """
+    rows = [[1.0, -o.length, o.growth] for o in optima]
+    used = [0, 1, 2] if moves else [0, 1]
+    columns, at = np.array(rows)[:, used], np.array([1.0, -length, growth])[used]
+    if len(optima) <= len(used) or np.linalg.matrix_rank(columns, tol=1e-6) < len(used):
+        return None
+    found = regressed(optima, columns, at)
+    e, spread = float(found.coefficients[1]), float(found.spreads[1])
+    factor = 2.0 ** (e * (max(o.length for o in optima) - length))
+    return Length(e, e - Z * spread, e + Z * spread, "fitted", len(optima), factor), found.predicted

@@ -2,14 +2,15 @@
 
 *Use when* a study was opened with a scale and its trials have been through two or three proxy sizes; ``Study.transfer`` calls it.
 
-*Do not use when* the target trains on other data, or much longer than the proxies: rates also fall with the length of training.
+*Do not use when* the target trains on other data, or with another batch size.
 
 *Paper*: Yang et al. 2022, "Tensor Programs V", arXiv:2203.03466, Algorithm 1 (muTransfer).
 
 *Differs*: the paper takes the best trial of one proxy. Here the best rate is a fit with an interval at every proxy size; a rule that
 claims transfer is refused where those intervals contradict each other; a rule that does not is extrapolated by the power law
 that its proxies show; and among several rules the one is taken whose loss at the largest proxy, plus what its uncertainty about
-the target's rate costs by the curvature of the loss, is lowest.
+the target's rate costs by the curvature of the loss, is lowest. Where the target trains for longer, the law of that (``horizon``,
+arXiv:2409.19913) is fitted together with that of the size.
 
 *Cost*: a few tens of milliseconds.
 """
@@ -19,7 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,7 @@ from numpy.typing import NDArray
 from tunewright.core.domains import Float
 from tunewright.core.problem import Problem
 from tunewright.core.scale import Scale, Stage, is_depth
-from tunewright.core.trial import FAILURES, Trial
+from tunewright.core.trial import Trial
 from tunewright.errors import ConfigError
 from tunewright.scaling.drift import (
     EDGE,
@@ -40,7 +41,11 @@ from tunewright.scaling.drift import (
     pooled,
     slope,
 )
+from tunewright.scaling.horizon import REACH, Length, adjusted, fitted_length, law_at, widened
 from tunewright.scaling.rules import RULES, rule
+from tunewright.scaling.transferred import Training, Transfer, Verdict
+
+__all__ = ["Training", "Transfer", "Verdict", "transfer"]
 
 Floats = NDArray[np.float64]
 _NAMES = ("lr", "learning_rate", "rate", "base_lr", "lr0")
@@ -48,114 +53,12 @@ _FAR = 16.0
 _LONG = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What the proxies say of one parametrization.
-
-    Attributes:
-        rule: Its name.
-        claims: Whether it says that the best rate stays where it is as these sizes grow.
-        optima: One per proxy that has enough trainings, smallest first.
-        drift: Doublings of the best rate per doubling of the size, with its interval of 90 percent; None for one size.
-        predicted: The best rate at the target; None if refused.
-        expected: Loss at the largest proxy that all rules have results for, and what the uncertainty about the target's rate adds to
-            it; infinite if refused.
-        refusal: Why nothing is predicted; empty if something is.
-    """
-
-    rule: str
-    claims: bool
-    optima: tuple[Optimum, ...] = ()
-    drift: tuple[float, float, float] | None = None
-    predicted: Prediction | None = None
-    expected: float = math.inf
-    refusal: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Transfer:
-    """Settings for the target, or the reason why there are none.
-
-    Attributes:
-        scale: What grows.
-        parameter: Name of the rate.
-        rule: The parametrization that was chosen; empty if all were refused.
-        verdicts: What the proxies say of each parametrization.
-        cost: What all trainings of the study cost, in trainings of the target.
-        warnings: What the proxies cannot show.
-        refusal: Why there are no settings; empty if there are.
-    """
-
-    scale: Scale
-    parameter: str
-    rule: str
-    verdicts: tuple[Verdict, ...]
-    cost: float
-    warnings: tuple[str, ...] = ()
-    refusal: str = ""
-    _settings: dict[str, Any] = field(default_factory=dict, repr=False)
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Parameters for the target, with the chosen ``rule`` where there were several.
-
-        Raises:
-            ConfigError: If the law does not hold; the sentence says where.
-        """
-        if self.refusal:
-            raise ConfigError(self.refusal)
-        return dict(self._settings)
-
-    @property
-    def verdict(self) -> Verdict:
-        """That of the chosen rule.
-
-        Raises:
-            ConfigError: If all were refused.
-        """
-        if self.refusal:
-            raise ConfigError(self.refusal)
-        return next(v for v in self.verdicts if v.rule == self.rule)
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """The rate's interval of 90 percent at the target.
-
-        Raises:
-            ConfigError: If there is none.
-        """
-        found = self.verdict.predicted
-        assert found is not None
-        return found.low, found.high
-
-    def __str__(self) -> str:
-        return "\n".join(_lines(self))
-
-
-def _lines(found: Transfer) -> Iterable[str]:
-    grown = ", ".join(f"{k}={v}" for k, v in found.scale.target.items())
-    if found.refusal:
-        yield f"No settings for {grown}: {found.refusal}"
-    else:
-        low, high = found.interval
-        yield f"{grown}: {', '.join(f'{k}={_short(v)}' for k, v in found.settings.items() if k != 'rule')}, under {found.rule}"
-        yield f"  {found.parameter} within {low:.3g} to {high:.3g} (90 %)"
-    yield f"  cost of the study: {found.cost:.3g} trainings of the target"
-    for v in found.verdicts:
-        where = ", ".join(f"{o.rate:.3g} [{o.low:.3g}, {o.high:.3g}]" for o in v.optima)
-        drift = "" if v.drift is None else f"; drift {v.drift[0]:+.2f} [{v.drift[1]:+.2f}, {v.drift[2]:+.2f}]"
-        yield f"  {v.rule}: best {found.parameter} by size {where or 'unknown'}{drift}" + (
-            f"; refused: {v.refusal}" if v.refusal else ""
-        )
-    for warning in found.warnings:
-        yield f"  note: {warning}"
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def transfer(problem: Problem, trials: Sequence[Trial], parameter: str | None = None) -> Transfer:
+def transfer(
+    problem: Problem,
+    trials: Sequence[Trial],
+    parameter: str | None = None,
+    horizon: float | Literal["shares", "published"] | None = None,
+) -> Transfer:
     """Settings for the target from a study's trials.
 
     Args:
@@ -163,9 +66,15 @@ def transfer(problem: Problem, trials: Sequence[Trial], parameter: str | None = 
         trials: Its trials.
         parameter: The rate that is followed from size to size; by default one named ``lr`` or ``learning_rate``, or else the
             only parameter on a log scale. All others are taken as the best trial at the largest proxy has them.
+        horizon: How the rate is brought to the length of the target's training, at the same batch size. By default the law
+            ``rate ~ steps^-e`` is fitted to proxies of different lengths, together with the law of sizes, where there are more of
+            them than it takes; else nothing is done, and a warning says so. ``"shares"`` takes each share of a training for a
+            training of that length, which is right for constant rates and wrong for rates that decay to the end. ``"published"``
+            takes the exponent of the paper, 0.32 with a deviation of 0.1; a number is an exponent of your own.
 
     Raises:
-        ConfigError: If the study has no scale or several objectives, or it is not clear which parameter is the rate.
+        ConfigError: If the study has no scale or several objectives, it is not clear which parameter is the rate, or the horizon is
+            none of these.
     """
     scale = problem.scale
     if scale is None or problem.m > 1:
@@ -173,20 +82,45 @@ def transfer(problem: Problem, trials: Sequence[Trial], parameter: str | None = 
             f"transfer needs a study with a scale and one objective; got {'no scale' if scale is None else f'{problem.m} objectives'}. "
             f"Open one with scale=tunewright.scaling.Scale(...)."
         )
+    _check_horizon(horizon, scale)
     name, domain = _rate(problem, parameter)
     rng = np.random.default_rng([problem.seed, 27])
     table = _Table.of(problem, scale, trials, name)
-    verdicts = tuple(_judge(r, scale, table, (domain.low, domain.high), rng) for r in scale.rules)
-    cost = sum(scale.cost_of(max(t.peak, t.step), t.parent[1] if t.parent else 0) for t in trials)
-    able = [v for v in verdicts if not v.refusal]
+    judge = _Judge(scale, table, (domain.low, domain.high), rng, horizon)
+    verdicts = tuple(judge.verdict(r) for r in scale.rules)
+    cost = math.fsum(_cost(scale, t) for t in trials)
+    objective, able = problem.objectives[0], [v for v in verdicts if not v.refusal]
+    warnings = _warnings(scale, able or verdicts)
     if not able:
         refusal = " ".join(v.refusal for v in verdicts)
-        return Transfer(scale, name, "", verdicts, cost, _warnings(scale), refusal)
+        return Transfer(scale, objective, name, "", verdicts, cost, warnings, refusal)
     verdicts = _compared(verdicts)
     chosen = min(verdicts, key=lambda v: v.expected)
     assert chosen.predicted is not None
     settings = {**table.best(chosen.rule), name: chosen.predicted.rate}
-    return Transfer(scale, name, chosen.rule, verdicts, cost, _warnings(scale), "", settings)
+    return Transfer(scale, objective, name, chosen.rule, verdicts, cost, warnings, "", settings)
+
+
+def _check_horizon(given: Any, scale: Scale) -> None:
+    number = isinstance(given, int | float) and not isinstance(given, bool) and math.isfinite(given)
+    if given is not None and given not in ("shares", "published") and not number:
+        raise ConfigError(
+            f"horizon must be 'shares', 'published', or the exponent of a law of your own; got {given!r:.80}. Leave it out."
+        )
+    if given == "shares" and len(scale.shares) < 2:
+        raise ConfigError(
+            f"horizon='shares' needs a scale with shares of a training; got {scale.shares}. Open a study with "
+            f"Scale(..., shares=(0.25, 0.5, 1.0))."
+        )
+
+
+def _cost(scale: Scale, trial: Trial) -> float:
+    """What a trial cost; one that failed before it reported anything of a size is taken to have trained that size in full."""
+    reached, begin = max(trial.peak, trial.step), trial.parent[1] if trial.parent else 0
+    stage = next((s for s in scale.stages if s.begin == reached), None)
+    if trial.status == "failed" and stage is not None:
+        reached = stage.end
+    return scale.cost_of(reached, begin)
 
 
 def _rate(problem: Problem, wanted: str | None) -> tuple[str, Float]:
@@ -204,21 +138,27 @@ def _rate(problem: Problem, wanted: str | None) -> tuple[str, Float]:
     return name, found
 
 
+class _Row(NamedTuple):
+    """A training with what else was varied, each as a number in [0, 1]."""
+
+    training: Training
+    config: dict[str, Any]
+    others: list[float]
+
+
 @dataclass(slots=True)
 class _Table:
-    """Trainings of whole proxies.
+    """Trainings of proxies.
 
     Attributes:
-        rows: By rule and stage: configuration, rate, loss, and everything but the rate as numbers in [0, 1].
+        rows: By rule and point, that is the end of a level.
     """
 
-    rows: dict[tuple[str, Sizes], list[tuple[dict[str, Any], float, float, list[float]]]] = field(
-        default_factory=dict
-    )
+    rows: dict[tuple[str, int], list[_Row]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, problem: Problem, scale: Scale, trials: Sequence[Trial], name: str) -> _Table:
-        """Reads trials; one that failed counts as diverged at the size that it failed at."""
+        """Reads trials."""
         table = cls()
         skip = {name, "rule"} if len(scale.rules) > 1 else {name}
         names = [n for n in problem.space.names if n not in skip]
@@ -228,45 +168,46 @@ class _Table:
             if code is None or name not in trial.config:
                 continue
             others = np.nan_to_num(code[places], nan=0.5).tolist()
-            own = str(trial.config.get("rule", scale.rules[0])) if len(scale.rules) > 1 else scale.rules[0]
-            for stage, loss in _losses(problem, scale, trial):
-                row = (trial.config, float(trial.config[name]), loss, others)
-                table.rows.setdefault((own, _key(stage)), []).append(row)
+            own = str(trial.config["rule"]) if len(scale.rules) > 1 else scale.rules[0]
+            for stage, i, loss in _losses(problem, scale, trial):
+                rate = float(trial.config[name])
+                training = Training(trial.number, stage.sizes, stage.marks[i], rate, loss)
+                table.rows.setdefault((own, stage.points[i]), []).append(_Row(training, trial.config, others))
         return table
 
-    def at(self, rule_name: str, stage: Stage) -> list[tuple[dict[str, Any], float, float, list[float]]]:
-        """Trainings of one size under one rule."""
-        return self.rows.get((rule_name, _key(stage)), [])
+    def at(self, rule_name: str, point: int) -> list[_Row]:
+        """Trainings under one rule that came to a point."""
+        return self.rows.get((rule_name, point), [])
 
     def best(self, rule_name: str) -> dict[str, Any]:
-        """The configuration with the lowest loss at the largest proxy that has one."""
-        stages = list(dict.fromkeys(k for r, k in self.rows if r == rule_name))
-        for key in sorted(stages, reverse=True):
-            good = [row for row in self.rows[rule_name, key] if math.isfinite(row[2])]
+        """The configuration with the lowest loss at the furthest point that has one."""
+        for point in sorted({p for r, p in self.rows if r == rule_name}, reverse=True):
+            good = [row for row in self.at(rule_name, point) if math.isfinite(row.training.loss)]
             if good:
-                return dict(min(good, key=lambda row: row[2])[0])
+                return dict(min(good, key=lambda row: row.training.loss).config)
         return {}
 
 
-Sizes = tuple[int, ...]
+def _losses(problem: Problem, scale: Scale, trial: Trial) -> Iterable[tuple[Stage, int, float]]:
+    """Loss at each level that the trial came to; infinite at the next one if it failed.
 
-
-def _key(stage: Stage) -> Sizes:
-    return tuple(stage.sizes.values())
-
-
-def _losses(problem: Problem, scale: Scale, trial: Trial) -> Iterable[tuple[Stage, float]]:
-    """Loss of each size that the trial trained completely; infinite for the one that it failed at."""
-    reports = {r.step: r for r in trial.reports}
+    Only a failure of the training itself is one: a lost worker, a full memory or a limit of time say nothing of the rate. A fork
+    from within the training of a size has trained that size with other rates, too.
+    """
+    reports = {r.step: r.metrics for r in trial.reports}
+    if trial.status == "completed":
+        reports[trial.step] = trial.metrics
+    forked = trial.parent[1] if trial.parent is not None else 0
     for stage in scale.stages:
-        if stage.end in reports or (trial.status == "completed" and trial.step >= stage.end == scale.high):
-            final = trial.metrics if trial.status == "completed" and stage.end == scale.high else None
-            metrics = final or reports[stage.end].metrics
-            found = problem.losses(metrics)
-            late = problem.violation(metrics) if problem.limits else 0.0
-            yield stage, math.inf if found is None or late > 0 else found[0]
-        elif trial.status in FAILURES and stage.begin <= trial.step < stage.end:
-            yield stage, math.inf
+        if stage.begin < forked < stage.end:
+            continue
+        for i, point in enumerate(stage.points):
+            if point in reports:
+                found = problem.losses(reports[point])
+                late = problem.violation(reports[point]) if problem.limits else 0.0
+                yield stage, i, math.inf if found is None or late > 0 else found[0]
+            elif trial.status == "failed" and stage.begin <= trial.step < point:
+                yield stage, i, math.inf
 
 
 def _claims(name: str, scale: Scale) -> bool:
@@ -277,58 +218,110 @@ def _claims(name: str, scale: Scale) -> bool:
     return grown <= rule(name).transfers
 
 
-def _growth(scale: Scale, sizes: dict[str, int]) -> float:
-    """Doublings of everything that grows, together."""
-    return sum(math.log2(sizes[n] / low) for n, (low, _) in scale.sizes.items())
+def _steps(scale: Scale) -> int:
+    """Of the target's training."""
+    steps: Any = scale.steps
+    return int(steps[-1])
 
 
-def _judge(
-    name: str, scale: Scale, table: _Table, searched: tuple[float, float], rng: np.random.Generator
-) -> Verdict:
-    claims = _claims(name, scale)
-    optima: list[Optimum] = []
-    for stage in scale.stages:
-        rows = table.at(name, stage)
+@dataclass(frozen=True, slots=True)
+class _Judge:
+    """What the proxies say of a rule.
+
+    Attributes:
+        scale: What grows.
+        table: What was trained.
+        searched: Ends of the range of rates.
+        rng: For resampling.
+        horizon: How to go from length to length.
+    """
+
+    scale: Scale
+    table: _Table
+    searched: tuple[float, float]
+    rng: np.random.Generator
+    horizon: float | Literal["shares", "published"] | None
+
+    def verdict(self, name: str) -> Verdict:
+        """On the rule of a name."""
+        claims = _claims(name, self.scale)
+        ends = [self.table.at(name, stage.end) for stage in self.scale.stages]
+        trainings = tuple(row.training for rows in ends for row in rows)
+        empty = Verdict(name, claims, trainings=trainings)
+        for stage, rows in zip(self.scale.stages, ends, strict=True):
+            if len(rows) >= LEAST and not any(math.isfinite(r.training.loss) for r in rows):
+                refusal = f"All {len(rows)} trainings at {stage.name} under {name} diverged; lower the range of rates."
+                return replace(empty, refusal=refusal)
+        optima = [o for stage in self.scale.stages if (o := self._optimum(name, stage, -1)) is not None]
+        found = replace(empty, optima=tuple(optima))
+        refusal = _unknown(name, claims, optima, len(self.scale.stages), self.searched)
+        if refusal:
+            return replace(found, drift=slope(optima) if len(optima) > 1 else None, refusal=refusal)
+        return self._predicted(found)
+
+    def _optimum(self, name: str, stage: Stage, i: int, shared: int = 1) -> Optimum | None:
+        """The best rate at a level of a size; None where too little is known."""
+        rows = self.table.at(name, stage.points[i])
         if not rows:
-            continue
-        shown = ", ".join(f"{k}={v}" for k, v in stage.sizes.items())
-        finite = sum(math.isfinite(r[2]) for r in rows)
-        if not finite:
-            return Verdict(
-                name,
-                claims,
-                tuple(optima),
-                refusal=f"All {len(rows)} trainings at {shown} under {name} diverged; lower the range of rates.",
-            )
+            return None
         try:
-            rates, losses = [r[1] for r in rows], [r[2] for r in rows]
-            others = np.array([r[3] for r in rows]).reshape(len(rows), -1)
-            growth = _growth(scale, stage.sizes)
-            optima.append(optimum(rates, losses, searched, rng, growth=growth, others=others))
+            return optimum(
+                [r.training.rate for r in rows],
+                [r.training.loss for r in rows],
+                self.searched,
+                self.rng,
+                growth=self.scale.growth(stage.sizes),
+                length=math.log2(stage.marks[i]),
+                shared=shared,
+                others=np.array([r.others for r in rows]).reshape(len(rows), -1),
+            )
         except ConfigError:
-            continue
-    return _verdict(name, scale, claims, optima, searched)
+            return None
 
+    def _predicted(self, found: Verdict) -> Verdict:
+        """A verdict whose optima are sound, with the rate of the target or the reason why there is none."""
+        scale, optima = self.scale, found.optima
+        growth, length = scale.growth(scale.target), math.log2(_steps(scale))
+        law, predicted = self._law(found)
+        even = list(optima) if law is None else adjusted(optima, law.exponent, length)
+        found = replace(found, length=law, drift=slope(even) if len(even) > 1 else None)
+        refusal = _far(optima, length, law) if law is not None else ""
+        refusal = refusal or (_moved(found.rule, even, law) if found.claims else "")
+        if self.horizon == "shares" and law is None:
+            refusal = (
+                f"Under {found.rule} the best rate is known at too few shares of trainings to tell how it changes with their "
+                f"length; run more trials, or pass horizon='published'."
+            )
+        if refusal:
+            return replace(found, refusal=refusal)
+        if predicted is None:
+            predicted = pooled(even) if found.claims else extrapolated(even, growth)
+            predicted = predicted if law is None else widened(predicted, optima, law, length)
+        if predicted.high / predicted.low > self.searched[1] / self.searched[0]:
+            refusal = (
+                f"Under {found.rule} the proxies leave the target's rate open from {predicted.low:.3g} to {predicted.high:.3g}, more "
+                f"than was searched; use more trials, larger proxies, or a rule that claims transfer."
+            )
+            return replace(found, refusal=refusal)
+        return replace(found, predicted=predicted)
 
-def _verdict(
-    name: str, scale: Scale, claims: bool, optima: Sequence[Optimum], searched: tuple[float, float]
-) -> Verdict:
-    drift = slope(optima) if len(optima) > 1 else None
-    refusal = _refusal(name, claims, optima, len(scale.stages), searched)
-    if refusal:
-        return Verdict(name, claims, tuple(optima), drift, refusal=refusal)
-    growth = _growth(scale, scale.target)
-    found = pooled(optima) if claims else extrapolated(optima, growth)
-    if found.high / found.low > searched[1] / searched[0]:
-        return Verdict(
-            name,
-            claims,
-            tuple(optima),
-            drift,
-            refusal=f"Under {name} the proxies leave the target's rate open from {found.low:.3g} to {found.high:.3g}, more than was "
-            f"searched; use more trials, larger proxies, or a rule that claims transfer.",
-        )
-    return Verdict(name, claims, tuple(optima), drift, found)
+    def _law(self, found: Verdict) -> tuple[Length | None, Prediction | None]:
+        """How rates are brought to the target's length, and the target's rate where that was fitted, too."""
+        scale, optima, horizon = self.scale, found.optima, self.horizon
+        growth, length = scale.growth(scale.target), math.log2(_steps(scale))
+        if all(o.length == length for o in optima):
+            return None, None
+        if horizon == "published" or isinstance(horizon, int | float):
+            return law_at(optima, None if horizon == "published" else float(horizon), length), None
+        if horizon == "shares":
+            levels = [
+                self._optimum(found.rule, stage, i, len(stage.points))
+                for stage in scale.stages
+                for i in range(len(stage.points))
+            ]
+            optima = tuple(o for o in levels if o is not None and not o.edge)
+        fit = fitted_length(optima, growth, length, moves=not found.claims)
+        return (None, None) if fit is None else fit
 
 
 def _compared(verdicts: Sequence[Verdict]) -> tuple[Verdict, ...]:
@@ -340,31 +333,56 @@ def _compared(verdicts: Sequence[Verdict]) -> tuple[Verdict, ...]:
     for v in verdicts:
         here = [o for o in v.optima if o.growth == at and v.predicted is not None]
         spread = v.predicted.spread if v.predicted is not None else 0.0
-        out.append(replace(v, expected=here[0].loss + here[0].curvature * spread**2) if here else v)
+        if here:
+            v = replace(v, expected=here[0].loss + here[0].curvature * spread**2, noise=here[0].noise)
+        out.append(v)
     return tuple(out)
 
 
-def _refusal(
+def _unknown(
     name: str, claims: bool, optima: Sequence[Optimum], wanted: int, searched: tuple[float, float]
 ) -> str:
-    """Why the proxies say nothing about the target; empty if they do."""
-    if len(optima) < min(2, wanted) or (not claims and len(optima) < 2):
+    """Why the best rate is not known at the proxies; empty if it is."""
+    if not claims and wanted < 2:
+        return f"{name} does not claim that the best rate stays, and one proxy size does not show how it moves; open a study with two."
+    if len(optima) < min(2, wanted):
         return (
             f"Under {name} the best rate is known at {len(optima)} of {wanted} proxy sizes, and two are needed to see whether it "
             f"moves; run more trials, each size needs {LEAST} that reach it and do not diverge."
         )
-    for o in optima:
-        if o.edge:
-            return _at_the_end(name, o, searched)
-    moved = apart(optima) if claims else None
-    if moved is not None:
-        a, b = sorted(moved, key=lambda o: o.growth)
-        return (
-            f"{name} claims that the best rate stays, but it moved from {a.rate:.3g} [{a.low:.3g}, {a.high:.3g}] to {b.rate:.3g} "
-            f"[{b.low:.3g}, {b.high:.3g}] as the size grew {2 ** (b.growth - a.growth):g} times; check the plan with a coordinate "
-            f"check, use a wider base, or choose another rule."
-        )
-    return ""
+    at = next((o for o in optima if o.edge), None)
+    return "" if at is None else _at_the_end(name, at, searched)
+
+
+def _far(optima: Sequence[Optimum], length: float, law: Length) -> str:
+    """Why the target's training is out of the reach of a law of lengths; empty if it is not."""
+    away = [abs(o.length - length) for o in optima]
+    # A law that was fitted is asked beyond its box, another one goes from each proxy to the target.
+    far = min(away) if law.source == "fitted" else max(away)
+    if far <= math.log2(REACH):
+        return ""
+    return (
+        f"The law of lengths holds for trainings {REACH:g} times as long at most; got a target that differs {2**far:.3g} times from "
+        f"{'all proxies' if law.source == 'fitted' else 'a proxy'}. Train proxies for longer."
+    )
+
+
+def _moved(name: str, optima: Sequence[Optimum], law: Length | None) -> str:
+    """Why a rule's claim that the best rate stays is not believed; empty if it is."""
+    found = apart(optima)
+    if found is None:
+        return ""
+    a, b = sorted(found, key=lambda o: o.growth)
+    mixed = (
+        " They also trained for different lengths, with which the best rate falls: make those equal, or pass horizon='published'."
+        if law is None and a.length != b.length
+        else ""
+    )
+    return (
+        f"{name} claims that the best rate stays, but it moved from {a.rate:.3g} [{a.low:.3g}, {a.high:.3g}] to {b.rate:.3g} "
+        f"[{b.low:.3g}, {b.high:.3g}] as the size grew {2 ** (b.growth - a.growth):g} times; check the plan with a coordinate "
+        f"check, use a wider base, or choose another rule.{mixed}"
+    )
 
 
 def _at_the_end(name: str, o: Optimum, searched: tuple[float, float]) -> str:
@@ -381,16 +399,22 @@ def _at_the_end(name: str, o: Optimum, searched: tuple[float, float]) -> str:
     )
 
 
-def _warnings(scale: Scale) -> tuple[str, ...]:
+def _warnings(scale: Scale, verdicts: Sequence[Verdict]) -> tuple[str, ...]:
     """What no proxy can show."""
     found = []
     steps: Any = scale.steps
-    if steps[-1] > _LONG * steps[-2]:
+    laws = [v.length for v in verdicts if v.length is not None]
+    if not laws and max(steps) > _LONG * min(steps):
         found.append(
-            f"the target trains {steps[-1] / steps[-2]:g} times as long as the largest proxy; the best rate falls with the "
-            f"length of training, which sizes do not show."
+            f"the target trains {steps[-1] / steps[-2]:.3g} times as long as the largest proxy, and proxies for {min(steps[:-1])} to "
+            f"{max(steps[:-1])} steps; the best rate falls with the length of training, which is left out here. Give all the same "
+            f"steps, three proxies of different ones, or pass horizon='published'."
         )
-    far = 2.0 ** (_growth(scale, scale.target) - _growth(scale, dict(scale.stages[-1].sizes)))
+    if any(law.source == "fitted" and law.high < 0 for law in laws):
+        found.append(
+            "the fitted law has the best rate rise with the length of training; at one batch size it falls. Keep the batch the same."
+        )
+    far = 2.0 ** (scale.growth(scale.target) - scale.growth(scale.stages[-1].sizes))
     if far > _FAR:
         found.append(f"the target is {far:g} times the largest proxy, a long way to extrapolate.")
     still = [
