@@ -201,6 +201,7 @@ class Kfac(torch.optim.Optimizer):
             for name, found in (("inputs", seen.inputs()), ("outputs", seen.outputs())):
                 old = state.get(name)
                 state[name] = found if old is None else old.lerp_(found, 1 - group["beta"])
+            state["places"] = seen.places
         elif "inputs" not in state:
             raise ConfigError(
                 f"K-FAC must see a backward pass of every layer before it steps; it saw none of a {layer}. Train the model in "
@@ -294,17 +295,18 @@ def damped(state: dict[str, Any], eps: float, how: Damping, *, bias: bool = Fals
     """Eigenvalues of a layer's factors with what is added to them.
 
     Args:
-        state: With ``inputs_values`` of shape ``(n,)`` and ``outputs_values`` of shape ``(m,)``.
+        state: With ``inputs_values`` of shape ``(n,)``, ``outputs_values`` of shape ``(m,)``, and ``places``, how many an example
+            has (1 by default).
         eps: See ``Kfac``.
         how: See ``Kfac``.
-        bias: Whether the inputs are the constant 1.
+        bias: Whether the inputs are the constant 1, whose factor is the number of places.
 
     Returns:
         Those of the inputs' factor and those of the outputs'.
     """
     a, b = state["inputs_values"], state["outputs_values"]
     if bias:
-        a = torch.ones_like(a[:1])
+        a = torch.full_like(a[:1], state.get("places", 1))
     # A layer that got no gradient yet has no trace; anything finite will do, since its step is zero.
     tiny = torch.finfo(a.dtype).tiny
     mass_a, mass_b = a.sum().clamp(min=tiny), b.sum().clamp(min=tiny)

@@ -159,6 +159,22 @@ def test_a_convolution_of_one_pixel_is_a_linear_layer_at_every_place() -> None:
     torch.testing.assert_close(conv.weight.reshape(4, 2), line.weight)
 
 
+@pytest.mark.parametrize("damping", ["trace", "martens", "relative"])
+def test_a_bias_is_the_weight_of_an_input_that_is_one(damping: Any) -> None:
+    """At every place of an image: its factor of inputs is then the number of places, as in Grosse and Martens' theorem 1."""
+    ones = torch.ones(8, 1, 3, 3, dtype=F64)
+    marks = torch.randn(8, 4, 3, 3, generator=torch.Generator().manual_seed(3), dtype=F64)
+    torch.manual_seed(0)
+    conv = nn.Conv2d(1, 4, 1).double()
+    weight, bias = conv.weight.detach().clone().flatten(), conv.bias.detach().clone()  # type: ignore[union-attr]
+    optimizer = Kfac(conv.parameters(), conv, lr=0.1, damping=damping)
+    for _ in range(3):
+        optimizer.zero_grad()
+        ((conv(ones) * marks).logsumexp(1).sum() / 8).backward()
+        optimizer.step()
+    torch.testing.assert_close(conv.weight.detach().flatten() - weight, conv.bias.detach() - bias)  # type: ignore[union-attr]
+
+
 def test_pieces_of_a_batch_are_a_batch() -> None:
     x, y = data()
     whole, pieces = net(), net()

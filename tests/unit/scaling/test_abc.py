@@ -129,7 +129,7 @@ def test_mup_trains_as_its_other_form(optimizer: str) -> None:
     assert torch.allclose(outs[0], outs[1], rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, "mup", "u-mup"])
 def test_eps_falls_as_gradients_do(name: str) -> None:
     ratios: dict[str, list[float]] = {}
     eps: dict[str, float] = {}

@@ -27,8 +27,11 @@ def test_exponents_of_table_1(name: str, optimizer: str) -> None:
     assert factors == {f"blocks.{i}.branch": 0.25 for i in range(64)}
     inside = 1.0 if optimizer == "sgd" else 0.25
     for entry in plan.entries.values():
-        assert entry.lr == pytest.approx(inside if entry.name.startswith("blocks") else 1.0)
-        assert entry.lr * entry.wd == pytest.approx(1.0)
+        branch = entry.name.startswith("blocks")
+        assert entry.lr == pytest.approx(inside if branch else 1.0)
+        # A branch's gradient has its factor: Adam's eps falls with it, and so does what plain Adam adds to it as decay.
+        assert entry.eps == (0.25 if branch and optimizer in ("adam", "adamw") else 1.0)
+        assert entry.lr * entry.wd == pytest.approx(0.25 if branch and optimizer == "adam" else 1.0)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])

@@ -25,7 +25,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from tunewright.scaling.rules.base import ADAM_LIKE, Scales, Setting, Tensor
+from tunewright.scaling.rules.base import ADAM_LIKE, WITH_EPS, Scales, Setting, Tensor, decay
 
 Alignment = Literal["full", "none"]
 Layer = Literal["embedding", "hidden", "readout"]
@@ -135,11 +135,13 @@ class Abc:
         own, out = rate_exponent(exponents, layer, setting.optimizer, self.alignment)
         lr = width**-own * tensor.out_growth**-out
         pulled, back = gradient_exponents(exponents, layer)
-        eps = width**-pulled * tensor.out_growth**-back if setting.optimizer in ("adam", "adamw") else 1.0
+        gradient = width**-pulled * tensor.out_growth**-back
+        eps = gradient if setting.optimizer in WITH_EPS else 1.0
         std = tensor.own_std if self.own else tensor.base_std
         if std is not None:
             std *= (1.0 if self.own else width**-b) * (setting.tuned.init if layer == "hidden" else 1.0)
-        return Scales(std, lr, 1 / lr, self._tuned(tensor, setting) * width**-a, eps)
+        wd = decay(lr, setting.optimizer, gradient)
+        return Scales(std, lr, wd, self._tuned(tensor, setting) * width**-a, eps)
 
     @staticmethod
     def _tuned(tensor: Tensor, setting: Setting) -> float:

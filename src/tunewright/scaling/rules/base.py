@@ -19,6 +19,8 @@ OPTIMIZERS: tuple[Optimizer, ...] = (
 )
 ADAM_LIKE = frozenset({"adam", "adamw", "adam-atan2", "lion"})
 """Optimizers whose first step has the size of the rate in every weight, whatever the gradient's size."""
+WITH_EPS = frozenset({"adam", "adamw"})
+"""Those of them that add an eps to a gradient's size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,7 @@ class Scales:
     Attributes:
         std: Standard deviation of its first values; None leaves the model's own.
         lr: Factor on the learning rate.
-        wd: Factor on the weight decay that the optimizer is given; ``1 / lr`` keeps rate times decay as at the base.
+        wd: Factor on the weight decay that the optimizer is given; see ``decay``.
         multiplier: Factor on what the tensor contributes in the forward pass.
         eps: Factor on the optimizer's eps.
     """
@@ -114,6 +116,20 @@ class Scales:
     wd: float = 1.0
     multiplier: float = 1.0
     eps: float = 1.0
+
+
+def decay(lr: float, optimizer: str, gradient: float = 1.0) -> float:
+    """Factor on the decay with which a step takes the same share of a tensor at every size.
+
+    Decay apart from the gradient takes rate times decay; so does that of SGD, which is added to it. What plain Adam adds to the
+    gradient is then divided by its size, so the decay has to fall as the gradient does.
+
+    Args:
+        lr: The tensor's factor on the rate.
+        optimizer: What steps.
+        gradient: How the size of the gradient's entries grows; for plain Adam.
+    """
+    return gradient / lr if optimizer == "adam" else 1 / lr
 
 
 class Rule(Protocol):

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from tunewright.scaling.rules.base import ADAM_LIKE, Scales, Setting, Tensor
+from tunewright.scaling.rules.base import ADAM_LIKE, WITH_EPS, Scales, Setting, Tensor, decay
 from tunewright.scaling.rules.mup import MUP
 
 
@@ -36,7 +36,8 @@ class DepthMup:
     other rates by             1                1
     =========================  ===============  ==============
 
-    SGD's steps in a branch shrink by themselves, since its gradient has the branch's factor; Adam's do not.
+    SGD's steps in a branch shrink by themselves, since its gradient has the branch's factor; Adam's do not, and its eps falls as
+    that gradient does.
     """
 
     name: str = "depth-mup"
@@ -50,7 +51,9 @@ class DepthMup:
         if not tensor.in_branch or setting.optimizer not in ADAM_LIKE:
             return found
         factor = float(tensor.depth**-0.5)
-        return replace(found, lr=found.lr * factor, wd=found.wd / factor)
+        eps = found.eps * factor if setting.optimizer in WITH_EPS else found.eps
+        wd = found.wd * decay(factor, setting.optimizer, factor)
+        return replace(found, lr=found.lr * factor, wd=wd, eps=eps)
 
     def branch(self, setting: Setting) -> float:
         """One over the root of the depth's growth, times what was tuned."""

@@ -20,7 +20,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from tunewright.scaling.rules.base import ADAM_LIKE, Scales, Setting, Tensor
+from tunewright.scaling.rules.base import ADAM_LIKE, WITH_EPS, Scales, Setting, Tensor, decay
+from tunewright.scaling.rules.mup import gradient_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,8 @@ class UnitMup:
     vectors         1              1               d
     ==============  =============  ==============  =============
 
-    Here n is the fan-in and d the fan-out. With Adam rates in residual branches fall as one over the root of the depth too.
+    Here n is the fan-in and d the fan-out. With Adam rates in residual branches fall as one over the root of the depth too. Its
+    eps is that at the base and falls as gradients do, which here are not scaled to one as those of ``scaling.unit`` are.
     """
 
     name: str = "u-mup"
@@ -49,19 +51,27 @@ class UnitMup:
         tuned, adam = setting.tuned, setting.optimizer in ADAM_LIKE
         deep = _deep(tensor.blocks) if adam and tensor.in_branch else 1.0
         into, out = _fans(tensor)
+        gradient = gradient_of(tensor) * (tensor.depth**-0.5 if tensor.in_branch else 1.0)
+        if tensor.role == "hidden":  # of the matrix before its multiplier
+            gradient *= tensor.in_growth**-0.5
+        eps = gradient if setting.optimizer in WITH_EPS else 1.0
+
+        def made(std: float, lr: float, multiplier: float = 1.0) -> Scales:
+            return Scales(std, lr, decay(lr, setting.optimizer, gradient), multiplier, eps)
+
         if len(tensor.shape) < 2 or tensor.owner == "norm":
             lr = deep if adam or tensor.role == "scalar" else deep * out
-            return Scales(0.0, lr, 1 / lr)
+            return made(0.0, lr)
         if tensor.owner == "embedding":
             lr = deep * (out**-0.5 if adam else out)
-            return Scales(1.0, lr, 1 / lr, tuned.input)
+            return made(1.0, lr, tuned.input)
         if tensor.role == "output":
             lr = deep * (1.0 if adam else into)
-            return Scales(1.0, lr, 1 / lr, tuned.output / into)
+            return made(1.0, lr, tuned.output / into)
         lr = deep * (into**-0.5 if adam else out)
         factor = tuned.input if tensor.role == "input" else 1.0
         std = tuned.init if tensor.role == "hidden" else 1.0
-        return Scales(std, lr, 1 / lr, factor * into**-0.5)
+        return made(std, lr, factor * into**-0.5)
 
     def branch(self, setting: Setting) -> float:
         """Branches of each of two kinds, attention and feed-forward, together add the variance that the stream starts with."""
