@@ -11,6 +11,7 @@ from tunewright import catalog
 from tunewright.core.algorithm import Algorithm
 from tunewright.core.history import History
 from tunewright.core.problem import Problem
+from tunewright.core.scale import Scale
 from tunewright.core.space import Space
 from tunewright.core.trial import Trial
 from tunewright.errors import ConfigError, TunewrightError
@@ -156,10 +157,13 @@ class View:
         return kept(self._session, trial if isinstance(trial, int) else trial.id, default)
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """One flat dict per trial: number, status, parameters, metrics, step, cost, times, error."""
+        """One flat dict per trial: number, status, parameters, metrics, step, cost, times, error.
+
+        With a scale, ``size.NAME`` and ``size.step`` say which proxy was trained last, and for how many steps.
+        """
         from tunewright.analysis.table import rows
 
-        return rows(self.trials)
+        return rows(self.trials, self.problem.scale)
 
     def to_pandas(self) -> pandas.DataFrame:
         """The trials as a pandas data frame.
@@ -169,7 +173,7 @@ class View:
         """
         from tunewright.analysis.table import to_pandas
 
-        return to_pandas(self.trials)
+        return to_pandas(self.trials, self.problem.scale)
 
     def to_polars(self) -> polars.DataFrame:
         """The trials as a polars data frame.
@@ -179,7 +183,7 @@ class View:
         """
         from tunewright.analysis.table import to_polars
 
-        return to_polars(self.trials)
+        return to_polars(self.trials, self.problem.scale)
 
     def to_parquet(self, path: str | os.PathLike[str]) -> None:
         """Writes the trials to a Parquet file.
@@ -189,7 +193,7 @@ class View:
         """
         from tunewright.analysis.table import to_parquet
 
-        to_parquet(self.trials, Path(path))
+        to_parquet(self.trials, Path(path), self.problem.scale)
 
     @property
     def plot(self) -> Plots:
@@ -239,8 +243,13 @@ class View:
             return None
 
 
-def as_dict(trial: Trial) -> dict[str, Any]:
-    """A trial as plain data, without its reports."""
+def as_dict(trial: Trial, scale: Scale | None = None) -> dict[str, Any]:
+    """A trial as plain data, without its reports; with a scale, also the size that it trained last.
+
+    Args:
+        trial: The trial.
+        scale: Of the study.
+    """
     return {
         "number": trial.number,
         "status": trial.status,
@@ -258,4 +267,9 @@ def as_dict(trial: Trial) -> dict[str, Any]:
         "why": trial.why,
         "parent": trial.parent,
         "error": trial.error,
+        **(
+            {}
+            if scale is None
+            else {"place": {**scale.place(trial.step)._asdict(), "words": scale.words(trial.step)}}
+        ),
     }

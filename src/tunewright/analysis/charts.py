@@ -42,6 +42,7 @@ from tunewright.analysis.marks import (
     values_axis,
 )
 from tunewright.analysis.shares import labels, ranking
+from tunewright.analysis.sizes import reached
 from tunewright.core.domains import Scalar
 from tunewright.core.events import Ended, Interrupted, Paused, Resumed, Started
 from tunewright.core.trial import FAILURES
@@ -86,8 +87,8 @@ def history(study: Charted) -> Figure:
         "history", "Progress", how, insight,
         (Panel(x, y, (Line(steps, "ink", "best so far"), dots)),),
         (*groups.legend(), *partial, ("ink", "best so far")),
-        ("trial", "status", "step", study.problem.objectives[0].name),
-        tuple((str(t.number), t.status, str(t.step), number(v)) for t, v in found[-SHOWN:]),
+        ("trial", "status", "step" if study.problem.scale is None else "size", study.problem.objectives[0].name),
+        tuple((str(t.number), t.status, reached(study.problem, t.step), number(v)) for t, v in found[-SHOWN:]),
     )  # fmt: skip
 
 

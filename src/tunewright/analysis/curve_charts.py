@@ -9,7 +9,8 @@ import numpy as np
 
 from tunewright.analysis.charted import Charted, Floats, need, objective_of, tip
 from tunewright.analysis.drawing import Figure
-from tunewright.analysis.marks import Dots, Line, Mark, Panel, linear, logarithmic, number, values_axis
+from tunewright.analysis.marks import Dots, Line, Mark, Panel, linear, number, values_axis
+from tunewright.analysis.sizes import along, reached, steps_axis, trained
 from tunewright.core.events import Ended, Interrupted, Paused, Reported, Resumed, Started
 from tunewright.core.trial import Trial
 from tunewright.errors import ConfigError
@@ -43,16 +44,19 @@ def curves(study: Charted, x: str = "step", top: int = 5, metric: str | None = N
     last = {t.number: t.metrics.get(name, np.inf * sign) * sign for t, _ in found}
     ranked = sorted(range(len(found)), key=lambda i: (-found[i][1][-1, 0], last[found[i][0].number]))
     longest = max(float(p[-1, 0]) for _, p in found)
-    trained = sum(float(p[-1, 0]) for _, p in found)
-    insight = _insight([p for _, p in found], longest, trained)
+    insight = _insight(study, found, longest)
+    ends = [reached(study.problem, int(p[-1, 0])) for _, p in found]
     rungs = _rungs(found, longest) if x == "step" else []
     if x == "time":
         found = _timed(study, found, shown)
     end = max(float(np.nanmax(p[:, 0], initial=0.0)) for _, p in found) or 1.0
-    unit = study.problem.fidelity.unit if study.problem.fidelity is not None else "step"
-    across = linear("seconds of training", 0.0, end) if x == "time" else linear(unit, 1.0, end)
-    if x == "step" and end >= 8:
-        across = logarithmic(unit, 1.0, end)
+    if x == "time":
+        across = linear("seconds of training", 0.0, end)
+        ends = [number(p[-1, 0]) for _, p in found]
+    else:
+        across = steps_axis(study.problem, end, even=False)
+        rungs = along(study.problem, np.array(rungs)[:, None])[:, 0].tolist()
+        found = [(t, along(study.problem, p)) for t, p in found]
     y = values_axis(label if shown == name else shown, np.concatenate([p[:, 1] for _, p in found]))
     marks: list[Mark] = [Line(np.array([[r, y.low], [r, y.high]]), "muted dashed", "rung") for r in rungs]
     return Figure(
@@ -62,8 +66,8 @@ def curves(study: Charted, x: str = "step", top: int = 5, metric: str | None = N
         insight,
         (Panel(across, y, (*marks, *_lines(found, ranked, bright)), "", 320),),
         _legend(found, ranked, bright),
-        ("trial", "seconds" if x == "time" else "steps", shown),
-        tuple((str(found[i][0].number), number(found[i][1][-1, 0]), number(found[i][1][-1, 1])) for i in ranked[:_ROWS]),
+        ("trial", "seconds" if x == "time" else across.label if study.problem.scale is not None else "steps", shown),
+        tuple((str(found[i][0].number), ends[i], number(found[i][1][-1, 1])) for i in ranked[:_ROWS]),
     )  # fmt: skip
 
 
@@ -140,10 +144,10 @@ def _legend(found: Sequence[Curve], ranked: Sequence[int], bright: int) -> tuple
     return (*named, *((("muted", "others"),) if len(ranked) > bright else ()))
 
 
-def _insight(points: Sequence[Floats], longest: float, trained: float) -> str:
+def _insight(study: Charted, found: Sequence[Curve], longest: float) -> str:
+    points = [p for _, p in found]
     whole = [p for p in points if p[-1, 0] == longest]
-    share = f"{trained / (longest * len(points)):.0%}"
-    text = f"{len(whole)} of {len(points)} trials were trained to the end, {share} of all steps."
+    text = f"{len(whole)} of {len(points)} trials were trained to the end, {trained(study.problem, [int(p[-1, 0]) for p in points])}."
     early = [(p[0, 1], p[-1, 1]) for p in whole if p[0, 0] < longest]
     if len(early) < 5:
         return text

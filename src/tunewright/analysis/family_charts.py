@@ -10,6 +10,8 @@ from tunewright.analysis.charted import Charted, need, objective_of, tip
 from tunewright.analysis.drawing import Figure
 from tunewright.analysis.lineage import ancestors
 from tunewright.analysis.marks import Dots, Line, Mark, Panel, linear, number
+from tunewright.analysis.sizes import along, reached, steps_axis
+from tunewright.core.problem import Problem
 from tunewright.core.replicates import original_of
 from tunewright.core.trial import FAILURES, Trial
 
@@ -35,14 +37,15 @@ def lineage(study: Charted) -> Figure:
     chain = ancestors(trials, best.number)
     marked = {t.number for t in chain}
     shown = [t for t in trials if t.number in marked or t.number >= len(trials) - _MOST]
-    marks: list[Mark] = [_stretch(t, marked) for t in shown]
-    marks += [_jump(t, marked) for t in shown if t in forks]
+    problem = study.problem
+    marks: list[Mark] = [_stretch(problem, t, marked) for t in shown]
+    marks += [_jump(problem, t, marked) for t in shown if t in forks]
     ends = np.array([[t.step, t.number] for t in shown], dtype=np.float64)
     styles = ["best" if t.number in marked else "failed" if t.status in FAILURES else "muted" for t in shown]
     tips = [tip(t, t.metrics.get(name)) for t in shown]
-    marks.append(Dots(ends, styles, tips, 2.6, [t.number for t in shown]))
+    marks.append(Dots(along(problem, ends), styles, tips, 2.6, [t.number for t in shown]))
     changed = sum(a.config != b.config for a, b in pairwise(chain))
-    x = linear("step", 0.0, float(max(t.step for t in shown)) or 1.0)
+    x = steps_axis(problem, float(max(t.step for t in shown)) or 1.0)
     y = linear("trial", float(shown[0].number) - 0.5, float(shown[-1].number) + 0.5)
     return Figure(
         "lineage", "Who went on from whom",
@@ -53,7 +56,7 @@ def lineage(study: Charted) -> Figure:
         (Panel(x, y, tuple(marks), "", max(160, min(520, 8 * len(shown)))),),
         (("best", "the best and its ancestors"), ("muted", "others")),
         ("trial", "from step", "to step", name),
-        tuple((str(t.number), str(_begin(t)), str(t.step), number(t.metrics.get(name, float("nan")))) for t in chain),
+        tuple((str(t.number), reached(problem, _begin(t)), reached(problem, t.step), number(t.metrics.get(name, float("nan")))) for t in chain),
     )  # fmt: skip
 
 
@@ -62,13 +65,13 @@ def _begin(trial: Trial) -> int:
     return 0 if trial.parent is None or original_of(trial.start) is not None else trial.parent[1]
 
 
-def _stretch(trial: Trial, marked: set[int]) -> Line:
+def _stretch(problem: Problem, trial: Trial, marked: set[int]) -> Line:
     points = np.array([[_begin(trial), trial.number], [trial.step, trial.number]], dtype=np.float64)
     style = "best" if trial.number in marked else "muted faint"
-    return Line(points, style, f"trial {trial.number}", trial.number)
+    return Line(along(problem, points), style, f"trial {trial.number}", trial.number)
 
 
-def _jump(trial: Trial, marked: set[int]) -> Line:
+def _jump(problem: Problem, trial: Trial, marked: set[int]) -> Line:
     donor = trial.parent[0] if trial.parent is not None else trial.number
     points = np.array([[_begin(trial), donor], [_begin(trial), trial.number]], dtype=np.float64)
-    return Line(points, "best dashed" if trial.number in marked else "muted faint dashed")
+    return Line(along(problem, points), "best dashed" if trial.number in marked else "muted faint dashed")

@@ -19,11 +19,12 @@ from tunewright.analysis.marks import (
     Line,
     Mark,
     Panel,
-    linear,
     logarithmic,
     number,
     values_axis,
 )
+from tunewright.analysis.sizes import along, steps_axis
+from tunewright.core.problem import Problem
 from tunewright.core.trial import FAILURES, Trial
 from tunewright.errors import ConfigError
 
@@ -102,7 +103,7 @@ def _figure(study: Charted, told: Told) -> Figure:
             n for n in names if any(_moves(c) for t in best for c in _courses(t, told, n).values())
         ] or names
     names = names[:_PANELS]
-    panels = tuple(_panel(name, told, best) for name in names)
+    panels = tuple(_panel(study.problem, name, told, best) for name in names)
     longest = max((t for t in best if _courses(t, told, names[0])), key=lambda t: t.step)
     return Figure(
         told.kind, told.title, told.how,
@@ -133,11 +134,11 @@ def _courses(trial: Trial, told: Told, name: str) -> dict[str, Floats]:
     }
 
 
-def _panel(name: str, told: Told, trials: list[Trial]) -> Panel:
-    courses = [(i, c) for i, t in enumerate(trials) for c in _courses(t, told, name).values()]
+def _panel(problem: Problem, name: str, told: Told, trials: list[Trial]) -> Panel:
+    courses = [(i, along(problem, c)) for i, t in enumerate(trials) for c in _courses(t, told, name).values()]
     values = np.concatenate([c[:, 1] for _, c in courses])
     steps = np.concatenate([c[:, 0] for _, c in courses])
-    x = linear("step", 0.0, max(float(steps.max()), 1.0))
+    x = steps_axis(problem, max(float(steps.max()), 1.0))
     y = _axis(name, values)
     marks: list[Mark] = [
         Line(c, f"s{i}", f"trial {trials[i].number}", trials[i].number) for i, c in reversed(courses)

@@ -236,12 +236,12 @@ class Live:
         names = [o.name for o in self._problem.objectives][:2]
         arrows = {o.name: "↑" if o.goal == "maximize" else "↓" for o in self._problem.objectives}
         params = list(dict.fromkeys(n for _, t in rows for n in t.config))
-        steps = any(t.step for _, t in rows)
+        steps = self._problem.scale is not None or any(t.step for _, t in rows)
         head = [
             "#",
             "state",
             *(f"{n} {arrows[n]}" for n in names),
-            *(["step"] if steps else []),
+            *(["step" if self._problem.scale is None else "size"] if steps else []),
             *params,
             "time",
         ]
@@ -268,9 +268,13 @@ class Live:
         self, state: str, trial: Trial, names: list[str], steps: bool, params: list[str]
     ) -> list[Cell]:
         style = _STYLES.get(state, "red")
-        shown = f"{state} @{trial.step}" if state in ("pruned", "paused") and trial.step else state
+        scale = self._problem.scale
+        left = state in ("pruned", "paused") and trial.step and scale is None
+        shown = f"{state} @{trial.step}" if left else state
         values = [(number(trial.metrics[n]) if n in trial.metrics else "-", style) for n in names]
         step = f"{trial.step}/{trial.until}" if trial.until else str(trial.step or "")
+        if scale is not None:
+            step = scale.words(trial.step)
         took = (trial.ended_at or time.time()) - trial.at if trial.at else trial.cost or 0.0
         configured = [(_cut(number(trial.config[n])) if n in trial.config else "", "") for n in params]
         return [

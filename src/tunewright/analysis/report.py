@@ -10,6 +10,8 @@ from tunewright.analysis.drawing import STYLE, Figure, escape, svg
 from tunewright.analysis.inside import CHOSEN, HYPER
 from tunewright.analysis.marks import cell, number
 from tunewright.analysis.plots import figure
+from tunewright.analysis.sizes import reached
+from tunewright.core.scale import named
 from tunewright.core.trial import FAILURES, Trial
 from tunewright.errors import ConfigError
 
@@ -110,8 +112,16 @@ def _facts(study: Charted) -> str:
         best, loss = ranked[0]
         facts.insert(0, (number(loss * objective.sign), f"best {objective.name}, trial {best.number}"))
     if study.problem.fidelity is not None and study.trials:
-        whole = study.problem.fidelity.high * len(study.trials)
-        facts.append((f"{steps:,}", f"steps, {steps / whole:.0%} of training all fully"))
+        scale = study.problem.scale
+        if scale is None:
+            whole = study.problem.fidelity.high * len(study.trials)
+            facts.append((f"{steps:,}", f"steps, {steps / whole:.0%} of training all fully"))
+        else:
+            from tunewright.scaling.proxy import spent
+
+            facts.append(
+                (number(spent(scale, study.trials)), f"trainings of the target, {named(scale.target)}, spent")
+            )
     cost = sum(sum(r.cost or 0.0 for r in t.reports) or t.cost or 0.0 for t in study.trials)
     if cost:
         facts.append((number(cost), "total cost, in seconds unless you report another unit"))
@@ -160,7 +170,7 @@ def _trials(study: Charted) -> str:
         (
             str(t.number),
             t.status,
-            str(t.step),
+            reached(study.problem, t.step),
             *(cell(t.metrics[g]) for g in goals),
             *(cell(t.config.get(n, "-")) for n in names),
         )
@@ -172,7 +182,7 @@ def _trials(study: Charted) -> str:
         for t in failures
     )
     table = (
-        _table(("trial", "status", "step", *goals, *names), rows)
+        _table(("trial", "status", "step" if study.problem.scale is None else "size", *goals, *names), rows)
         if rows
         else "<p>No trial has a result yet.</p>"
     )

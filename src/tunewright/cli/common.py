@@ -15,6 +15,7 @@ import click
 from tunewright.errors import ConfigError, StudyMissing
 
 if TYPE_CHECKING:
+    from tunewright.core.scale import Scale
     from tunewright.core.trial import Trial
     from tunewright.store.base import Store, StudyInfo
     from tunewright.study import Study
@@ -180,11 +181,11 @@ def when(at: float | None) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at)) if at is not None else ""
 
 
-def as_dict(trial: Trial) -> dict[str, Any]:
-    """A trial as plain data, without its reports."""
+def as_dict(trial: Trial, scale: Scale | None = None) -> dict[str, Any]:
+    """A trial as plain data, without its reports; with a scale, also the size that it trained last."""
     from tunewright import view
 
-    return view.as_dict(trial)
+    return view.as_dict(trial, scale)
 
 
 def command_of(study: View) -> dict[str, Any] | None:

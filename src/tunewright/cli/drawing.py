@@ -133,14 +133,18 @@ def _pages(study: Study, output: Path | None) -> None:
 
 
 def _write(study: Study, form: str, stream: TextIO) -> None:
+    from functools import partial
+
     from tunewright.analysis.table import full, write_csv, write_jsonl
 
+    scale = study.problem.scale
+    plain = partial(as_dict, scale=scale)
     if form == "csv":
-        write_csv(study.trials, stream)
+        write_csv(study.trials, stream, scale)
     elif form == "json":
-        stream.write(json.dumps([full(t, as_dict) for t in study.trials], ensure_ascii=False) + "\n")
+        stream.write(json.dumps([full(t, plain) for t in study.trials], ensure_ascii=False) + "\n")
     elif form == "jsonl":
-        write_jsonl(study.trials, stream, as_dict)
+        write_jsonl(study.trials, stream, plain)
     else:
         import msgspec
 

@@ -25,6 +25,7 @@ from tunewright.cli.common import (
 from tunewright.errors import ConfigError
 
 if TYPE_CHECKING:
+    from tunewright.core.scale import Scale
     from tunewright.core.trial import Trial
     from tunewright.study import Study
     from tunewright.view import View
@@ -85,7 +86,10 @@ def _state(study: View) -> dict[str, Any]:
         "records": study.session.ledger.cursor,
         "best": None
         if best is None
-        else {**as_dict(best), "objectives": {n: best.metrics[n] for n in names if n in best.metrics}},
+        else {
+            **as_dict(best, study.problem.scale),
+            "objectives": {n: best.metrics[n] for n in names if n in best.metrics},
+        },
     }
 
 
@@ -98,7 +102,7 @@ def status(study: str | None, storage: str | None, as_json: bool) -> None:
 
     with open_study(study, storage) as opened:
         state = _state(opened)
-        running = [as_dict(t) for t in opened.session.ledger.running.values()]
+        running = [as_dict(t, opened.problem.scale) for t in opened.session.ledger.running.values()]
     if as_json:
         emit({**state, "running": running})
         return
@@ -120,7 +124,8 @@ def status(study: str | None, storage: str | None, as_json: bool) -> None:
         }
     )
     for trial in running:
-        step = f" step {trial['step']}" if trial["step"] else ""
+        at = f"step {trial['step']}" if "place" not in trial else trial["place"]["words"]
+        step = f" {at}" if trial["step"] else ""
         click.echo(
             f"running  trial {trial['number']}{step} since {when(trial['started'])}  {pairs(trial['params'])}"
         )
@@ -134,7 +139,7 @@ def show(study: str | None, number: int | None, storage: str | None, as_json: bo
     """Show a study with its space and method, or one of its trials with its reports and error."""
     with open_study(study, storage) as opened:
         if number is not None:
-            _show_trial(trial_of(opened, number), as_json)
+            _show_trial(trial_of(opened, number), opened.problem.scale, as_json)
             return
         spec = opened.session.info.spec
         fidelity = opened.problem.fidelity
@@ -144,6 +149,7 @@ def show(study: str | None, number: int | None, storage: str | None, as_json: bo
             "why": spec.get("why", ""),
             "seed": opened.problem.seed,
             "steps": None if fidelity is None else [fidelity.low, fidelity.high],
+            "scale": None if opened.problem.scale is None else opened.problem.scale.to_dict(),
             "space": opened.space.to_dict(),
             "versions": len(opened.session.ledger.spaces),
             "run": command_of(opened),
@@ -166,6 +172,8 @@ def _show_study(data: dict[str, Any], study: Study) -> None:
 
     run = data["run"] or {}
     best = data["best"]
+    scale = study.problem.scale
+    steps = "" if data["steps"] is None else f"{data['steps'][0]}..{data['steps'][1]}"
     lines(
         {
             "study": data["study"],
@@ -174,7 +182,8 @@ def _show_study(data: dict[str, Any], study: Study) -> None:
             "goal": ", ".join(f"{g} {n}" for n, g in data["objectives"].items()),
             "method": data["method"] + (f": {data['why']}" if data["why"] else ""),
             "seed": data["seed"],
-            "steps": "" if data["steps"] is None else f"{data['steps'][0]}..{data['steps'][1]}",
+            "steps": steps if scale is None else "",
+            **({} if scale is None else _sizes(scale)),
             "runs": shlex.join(run["argv"]) if run.get("argv") else run.get("function", ""),
             "trials": ", ".join(f"{n} {s.replace('_', ' ')}" for s, n in data["counts"].items())
             or "none yet",
@@ -189,9 +198,25 @@ def _show_study(data: dict[str, Any], study: Study) -> None:
             "        constraints: hardly any draw meets them; configurations come from a chain of allowed ones"
         )
     if best:
-        click.echo(f"best     trial {best['number']}: {_values(best)}")
+        at = "" if scale is None else f" at {best['place']['words']}"
+        click.echo(f"best     trial {best['number']}: {_values(best)}{at}")
     for note in data["notes"]:
         click.echo(f"note     {note.get('text', '')}")
+
+
+def _sizes(scale: Scale) -> dict[str, str]:
+    """What is tuned on the way to what."""
+    from tunewright.core.scale import named
+
+    *own, last = scale.steps  # type: ignore[misc]
+    proxies = [
+        f"{s.name} ({n:,})" if max(own) > 1 else s.name for s, n in zip(scale.stages, own, strict=True)
+    ]
+    return {
+        "target": named(scale.target) + (f" ({last:,} steps)" if last > 1 else ""),
+        "proxies": "; ".join(proxies),
+        "rules": ", ".join(scale.rules),
+    }
 
 
 def trial_of(study: Study, number: int) -> Trial:
@@ -209,12 +234,12 @@ def trial_of(study: Study, number: int) -> Trial:
     return trials[number]
 
 
-def _show_trial(trial: Trial, as_json: bool) -> None:
+def _show_trial(trial: Trial, scale: Scale | None, as_json: bool) -> None:
     from tunewright.analysis.pace import pairs
 
     reports = [{"step": r.step, **r.metrics} for r in trial.reports]
     if as_json:
-        emit({**as_dict(trial), "reports": reports, "checkpoint": trial.checkpoint})
+        emit({**as_dict(trial, scale), "reports": reports, "checkpoint": trial.checkpoint})
         return
     lines(
         {
@@ -222,7 +247,7 @@ def _show_trial(trial: Trial, as_json: bool) -> None:
             "status": trial.status.replace("_", " "),
             "params": pairs(trial.params),
             "metrics": pairs(trial.metrics),
-            "step": trial.step or None,
+            **({"step": trial.step or None} if scale is None else {"size": scale.words(trial.step)}),
             "cost": trial.cost,
             "attempts": trial.attempts,
             "started": when(trial.at),
@@ -232,7 +257,8 @@ def _show_trial(trial: Trial, as_json: bool) -> None:
         }
     )
     for report in reports:
-        click.echo(f"  {pairs(report)}")
+        at = "" if scale is None else f"{scale.words(int(report.pop('step')))}: "
+        click.echo(f"  {at}{pairs(report)}")
     if trial.error:
         click.echo(trial.error)
 
@@ -249,6 +275,7 @@ def best(study: str | None, form: str, storage: str | None, as_json: bool) -> No
 
     from tunewright.analysis.pace import pairs
     from tunewright.cli import outcome
+    from tunewright.core.scale import named
 
     with looking_at(study, storage) as opened:
         front = opened.pareto if opened.problem.m > 1 else []
@@ -257,16 +284,17 @@ def best(study: str | None, form: str, storage: str | None, as_json: bool) -> No
             raise ConfigError(
                 f"best needs a trial with a result; '{opened.name}' has none yet. Run it first."
             )
-        use = outcome.usage(opened, trial)
+        use, scale = outcome.usage(opened, trial), opened.problem.scale
         if as_json:
             known = outcome.truth(opened)
-            emit({**as_dict(trial), "use": use, "front": [as_dict(t) for t in front] or None, "truth": known})
+            others = [as_dict(t, scale) for t in front] or None
+            emit({**as_dict(trial, scale), "use": use, "front": others, "truth": known})
         elif form == "command":
             click.echo(use)
         elif form == "params":
             click.echo(json.dumps(trial.params, ensure_ascii=False))
         elif front:
-            _trials(front, [o.name for o in opened.problem.objectives])
+            _trials(front, [o.name for o in opened.problem.objectives], scale)
         else:
             gain = outcome.gain(opened, trial)
             shown = {
@@ -275,7 +303,13 @@ def best(study: str | None, form: str, storage: str | None, as_json: bool) -> No
                 "": gain,
                 "params": pairs(trial.params),
             }
+            if scale is not None:
+                shown["size"] = scale.words(trial.step)
             lines({**shown, "use": use})
+            if scale is not None:
+                click.echo(
+                    f"It is a proxy's; for {named(scale.target)}: tunewright scale transfer {opened.name}"
+                )
             for sentence in outcome.truth(opened):
                 click.echo(sentence)
 
@@ -299,19 +333,20 @@ def trials(
     elif limit is not None:
         found = found[-limit:]
     if as_json:
-        emit([as_dict(t) for t in found])
+        emit([as_dict(t, problem.scale) for t in found])
     else:
-        _trials(found, [o.name for o in problem.objectives])
+        _trials(found, [o.name for o in problem.objectives], problem.scale)
 
 
-def _trials(found: list[Trial], objectives: list[str]) -> None:
+def _trials(found: list[Trial], objectives: list[str], scale: Scale | None) -> None:
     names = list(dict.fromkeys(n for t in found for n in t.config))
     others = list(dict.fromkeys(n for t in found for n in t.metrics if n not in objectives))[:4]
     metrics = [*objectives, *others]
     failed = any(t.error for t in found)
-    head = ["trial", "status", *metrics, *names, *(["error"] if failed else [])]
+    sizes = [] if scale is None else ["size"]
+    head = ["trial", "status", *sizes, *metrics, *names, *(["error"] if failed else [])]
     rows = [
-        [t.number, t.status.replace("_", " "), *(t.metrics.get(m) for m in metrics), *(t.config.get(n) for n in names),
+        [t.number, t.status.replace("_", " "), *([] if scale is None else [scale.words(t.step)]), *(t.metrics.get(m) for m in metrics), *(t.config.get(n) for n in names),
          *([t.error.strip().rpartition("\n")[2]] if failed else [])]
         for t in found
     ]  # fmt: skip

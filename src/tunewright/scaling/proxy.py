@@ -45,7 +45,7 @@ from tunewright.scaling.horizon import REACH, Length, adjusted, fitted_length, l
 from tunewright.scaling.rules import RULES, rule
 from tunewright.scaling.transferred import Training, Transfer, Verdict
 
-__all__ = ["Training", "Transfer", "Verdict", "transfer"]
+__all__ = ["Training", "Transfer", "Verdict", "spent", "transfer"]
 
 Floats = NDArray[np.float64]
 _NAMES = ("lr", "learning_rate", "rate", "base_lr", "lr0")
@@ -88,7 +88,7 @@ def transfer(
     table = _Table.of(problem, scale, trials, name)
     judge = _Judge(scale, table, (domain.low, domain.high), rng, horizon)
     verdicts = tuple(judge.verdict(r) for r in scale.rules)
-    cost = math.fsum(_cost(scale, t) for t in trials)
+    cost = spent(scale, trials)
     objective, able = problem.objectives[0], [v for v in verdicts if not v.refusal]
     warnings = _warnings(scale, able or verdicts)
     if not able:
@@ -114,8 +114,15 @@ def _check_horizon(given: Any, scale: Scale) -> None:
         )
 
 
+def spent(scale: Scale, trials: Iterable[Trial]) -> float:
+    """What trials cost, in trainings of the target; work that was lost and done again is counted once.
+
+    A trial that failed before it reported anything of a size is taken to have trained that size in full.
+    """
+    return math.fsum(_cost(scale, trial) for trial in trials)
+
+
 def _cost(scale: Scale, trial: Trial) -> float:
-    """What a trial cost; one that failed before it reported anything of a size is taken to have trained that size in full."""
     reached, begin = max(trial.peak, trial.step), trial.parent[1] if trial.parent else 0
     stage = next((s for s in scale.stages if s.begin == reached), None)
     if trial.status == "failed" and stage is not None:

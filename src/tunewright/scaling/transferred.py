@@ -147,7 +147,7 @@ class Transfer:
         gap, noise = second.expected - first.expected, math.hypot(first.noise, second.noise)
         apart = f"the next, {second.rule}, has {sign * second.expected:.4g}"
         if gap < Z * noise:
-            return f"{said}; {apart}, which is no difference: trainings scatter by {noise:.2g}."
+            return f"{said}; {apart}, a difference within the noise of {noise:.2g}."
         return f"{said}; {apart}."
 
     def to_dict(self) -> dict[str, Any]:
@@ -200,20 +200,23 @@ class Transfer:
             ],
         }
 
+    @property
+    def answer(self) -> str:
+        """The settings with their interval, or why there are none, in a few sentences."""
+        target = named(self.scale.target)
+        if self.refusal:
+            return f"No settings for {target}: {self.refusal}"
+        low, high = self.interval
+        settings = ", ".join(f"{k}={_short(v)}" for k, v in self.settings.items() if k != "rule")
+        sure = f"{self.parameter} within {low:.3g} to {high:.3g} (90 %)"
+        return f"{target}: {settings}, under {self.rule}; {sure}" + (f". {self.why}" if self.why else ".")
+
     def __str__(self) -> str:
         return "\n".join(_lines(self))
 
 
 def _lines(found: Transfer) -> Iterable[str]:
-    grown = named(found.scale.target)
-    if found.refusal:
-        yield f"No settings for {grown}: {found.refusal}"
-    else:
-        low, high = found.interval
-        yield f"{grown}: {', '.join(f'{k}={_short(v)}' for k, v in found.settings.items() if k != 'rule')}, under {found.rule}"
-        yield f"  {found.parameter} within {low:.3g} to {high:.3g} (90 %)"
-        if found.why:
-            yield f"  {found.why}"
+    yield found.answer
     yield f"  cost of the study: {found.cost:.3g} trainings of the target"
     for v in found.verdicts:
         where = ", ".join(f"{o.rate:.3g} [{o.low:.3g}, {o.high:.3g}]" for o in v.optima)

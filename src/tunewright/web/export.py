@@ -15,19 +15,19 @@ import io
 import json
 import posixpath
 import re
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from tunewright.analysis.table import to_parquet, write_csv, write_jsonl
-from tunewright.core.trial import Trial
 from tunewright.errors import ConfigError, TunewrightError
 from tunewright.opening import missing
 from tunewright.store import wire
 from tunewright.store.base import Store, StudyInfo
 from tunewright.view import as_dict
 from tunewright.web import control, listing, looking, overview, showing
+from tunewright.web.charting import Seen
 from tunewright.web.lanes import aside
 from tunewright.web.refusals import Headers, Refused
 from tunewright.web.replies import Call, Handler, Reply, Stream, explained
@@ -212,7 +212,7 @@ async def export(call: Call) -> Reply:
         body = await aside(pool, lambda: single(STATIC, data))
     else:
         held = call.state.board.held(info)
-        body = await aside(pool, lambda: table(held.seen().trials, form))
+        body = await aside(pool, lambda: table(held.seen(), form))
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", info.name).strip(".-")[:80] or "study"
     headers: Headers = [
         (b"content-type", FORMATS[form]),
@@ -221,19 +221,20 @@ async def export(call: Call) -> Reply:
     return Reply(200, body, headers)
 
 
-def table(trials: Sequence[Trial], form: str) -> bytes:
-    """Trials as bytes of a format: ``csv``, ``jsonl`` or ``parquet``.
+def table(seen: Seen, form: str) -> bytes:
+    """The trials of a study as bytes of a format: ``csv``, ``jsonl`` or ``parquet``.
 
     Raises:
         MissingExtra: If the package for it is not installed.
     """
+    trials, scale = seen.trials, seen.problem.scale
     if form == "parquet":
         packed = io.BytesIO()
-        to_parquet(trials, packed)
+        to_parquet(trials, packed, scale)
         return packed.getvalue()
     stream = io.StringIO(newline="")
     if form == "csv":
-        write_csv(trials, stream)
+        write_csv(trials, stream, scale)
     else:
-        write_jsonl(trials, stream, as_dict)
+        write_jsonl(trials, stream, partial(as_dict, scale=scale))
     return stream.getvalue().encode()

@@ -146,7 +146,8 @@ async def trials(call: Call) -> Reply:
         found = (ledger.trials[n] for n in numbers)
         chosen = found if status is None else (t for t in found if t.status == status)
         total = len(ledger.trials) if status is None else ledger.counts.get(status, 0)
-        return wire.TrialsAnswer([shown(t) for t in islice(chosen, limit)], total)
+        scale = ledger.problem.scale
+        return wire.TrialsAnswer([shown(t, scale) for t in islice(chosen, limit)], total)
 
     return answer(await aside(call.state.pools.looking, work))
 
@@ -157,7 +158,8 @@ async def trial(call: Call) -> Reply:
     number = int(call.item)
 
     def work() -> dict[str, Any]:
-        return shown(trial_of(held.ledger(), number), reports=True)
+        ledger = held.ledger()
+        return shown(trial_of(ledger, number), ledger.problem.scale, reports=True)
 
     return answer(await aside(call.state.pools.looking, work))
 
@@ -172,7 +174,7 @@ async def best(call: Call) -> Reply:
             found = View(held.reader()).pareto
         else:
             found = [] if ledger.best is None else [ledger.best]
-        return wire.TrialsAnswer([shown(t, reports=True) for t in found], len(found))
+        return wire.TrialsAnswer([shown(t, ledger.problem.scale, reports=True) for t in found], len(found))
 
     return answer(await aside(call.state.pools.looking, work))
 

@@ -63,7 +63,7 @@ def told(held: Held, ledger: Ledger, bound: str, leases: list[Lease], now: float
         state=standing(columns.control, alive),
         counts=columns.counts,
         queued=len(ledger.queue),
-        best=None if trial is None else shown(trial),
+        best=None if trial is None else shown(trial, columns.problem.scale),
         pareto=front(columns),
         default=None
         if default is None or first not in default.metrics

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
+from tunewright.core.scale import Scale
 from tunewright.core.trial import Ledger, Trial
 from tunewright.errors import StudyMissing
 from tunewright.opening import session_of, stored_problem
@@ -323,15 +324,26 @@ def trial_of(ledger: Ledger, number: int) -> Trial | None:
     return ledger.trials[number] if 0 <= number < len(ledger.trials) else None
 
 
-def shown(trial: Trial, *, reports: bool = False) -> dict[str, Any]:
+def shown(trial: Trial, scale: Scale | None = None, *, reports: bool = False) -> dict[str, Any]:
     """A trial as plain data.
 
     Args:
         trial: The trial.
+        scale: Of the study, whose sizes are then told beside points, and on measurements as places on an axis of sizes.
         reports: With all its measurements.
     """
-    data = as_dict(trial)
+    data = as_dict(trial, scale)
     data["checkpoint"] = None if trial.checkpoint is None else trial.checkpoint[1]
     if reports:
-        data["reports"] = [{"step": r.step, "metrics": r.metrics, "bad": r.bad} for r in trial.reports]
+        data["reports"] = [
+            {
+                "step": r.step,
+                "metrics": r.metrics,
+                "bad": r.bad,
+                **({} if scale is None else {"words": scale.words(r.step), "across": scale.across(r.step)}),
+            }
+            for r in trial.reports
+        ]
+        if scale is not None and trial.parent is not None:
+            data["place"]["parent"] = scale.words(trial.parent[1])
     return data
