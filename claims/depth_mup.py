@@ -7,9 +7,12 @@ of more than one layer to have no such parametrization.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 
-from claims.digit_sweeps import losses
+from claims.digit_sweeps import Floats, losses
 from claims.record import Claim, Result, Verdict
 from claims.transfer import moved
 from tunewright.errors import MissingExtra
@@ -18,9 +21,13 @@ CLAIM = Claim(
     title="Under depth-muP the best rate does not move with depth for blocks of one layer, which the absolute value suits best.",
     paper="Yang, Yu, Zhu and Hayou 2023, arXiv:2310.02244, sections 4, 5 and 8",
     check=(
-        "Residual networks of width 64 on the digits, the mean taken off the output of every block, Adam, 50 steps in batches of 64, "
-        "nine rates from 2^-12 to 2^-4, depths 4, 12 and 48, by mean training loss at the end: blocks of one layer with ReLU and "
-        "with the absolute value and blocks of two with ReLU under depth-muP; blocks of one with ReLU under muP."
+        "Residual networks of width 64 on the digits, the mean taken off the output of every block, Adam, 100 steps in batches of "
+        "64, nine rates from 2^-12 to 2^-4, depths 4, 12 and 48, by mean training loss at the end: blocks of one layer with ReLU and "
+        "with the absolute value and blocks of two with ReLU under depth-muP; blocks of one with ReLU under muP. What the rate that is "
+        "best at depth 4 loses at depth 48 is found by trainings at that very rate and at the best one there (both bottoms of "
+        "parabolas). This is the second set-up: the first trained for 50 steps, two rounds of the data, and read the loss at the "
+        "transferred rate off the line between two rates of the grid, which is too high where losses bend, and by as much as what "
+        "was compared (.011 for one layer, .000 for two, whose rate happened to lie on the grid)."
     ),
     rule=(
         "Holds at reduced scale if from depth 4 to 48 the best rate moves by at most one octave under depth-muP for blocks of one "
@@ -62,27 +69,23 @@ def run(quick: bool) -> Result:
 
 
 def _run(quick: bool, seeds: tuple[int, ...], baseline: str) -> Result:
-    depths, steps = ((4, 8), 10) if quick else ((4, 12, 48), 50)
+    depths, steps = ((4, 8), 10) if quick else ((4, 12, 48), 100)
     rates = _RATES[::3] if quick else _RATES
-    found = {
-        name: moved(
-            rates,
-            {
-                depth: losses(
-                    rule,
-                    {"width": 64, "depth": depth},
-                    rates,
-                    seeds,
-                    base={"width": 64, "depth": depths[0]},
-                    optimizer="adam",
-                    steps=steps,
-                    block=block,
-                )
-                for depth in depths
-            },
-        )
-        for name, (rule, block) in _CASES.items()
-    }
+
+    def trained(name: str, depth: int, at: Sequence[float]) -> Floats:
+        rule, block = _CASES[name]
+        size, base = {"width": 64, "depth": depth}, {"width": 64, "depth": depths[0]}
+        found = losses(rule, size, at, seeds, base=base, optimizer="adam", steps=steps, block=block)
+        # A training that broke down counts as one that learned nothing.
+        return np.minimum(found, np.log(10))
+
+    found = {}
+    for name in _CASES:
+        case = moved(rates, {depth: trained(name, depth, rates) for depth in depths})
+        ends = [2.0 ** case.optima[depth] for depth in (depths[0], depths[-1])]
+        there, best = trained(name, depths[-1], ends).mean(axis=1)
+        best = min(float(best), case.loss)
+        found[name] = replace(case, loss=best, regret=float(there) - best)
     relu, absolute, two, mup = (found[n] for n in _CASES)
     parts = {
         "rates stay": abs(relu.drift) <= 1 and abs(absolute.drift) <= 1 < abs(mup.drift),
