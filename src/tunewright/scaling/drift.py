@@ -10,6 +10,8 @@ DerSimonian, Laird 1986, Controlled Clinical Trials 7(3), and the interval for o
 
 *Differs*: the optimum at a size is the lowest point of a parabola through the better half of the losses over the log of the
 rate, with percentile intervals over resampled trainings; a resample whose parabola has no lowest point gives its best rate.
+The interval for one more size has the normal's quantile; Higgins et al. take that of Student's t with two degrees of freedom
+fewer than sizes, which two sizes do not have. With two or three proxies it is therefore too narrow where their rates differ by chance.
 
 *Cost*: about 10 milliseconds per size.
 """

@@ -444,7 +444,8 @@ def plan(model: nn.Module, optimizer: Optimizer = "adamw") -> Plan:
     """The rates of a model of unit-scaled modules (table 2 of the paper), as a plan; there is nothing to draw or to hang on.
 
     Matrices have one over the root of the fan-in, tables one over the root of the width, readouts and vectors one; what is in
-    lists of blocks has one over the root of their number beside that. The decay is independent of the rate.
+    lists of blocks has one over the root of their number beside that. A step's decay is the same for all of them, rate times decay; for
+    the paper's decay, which does not follow the rate that is tuned, pass ``weight_decay=decay / lr``.
 
     Args:
         model: Of the modules of this file, in ``nn.ModuleList`` where it is deep.
