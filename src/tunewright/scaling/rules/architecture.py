@@ -9,8 +9,11 @@ the rate that suits it, as when architectures are compared; the rate is tuned on
 
 *Differs*: terms of sums are counted at the target of a layer (see ``scaling.graph``). Of a kernel the side counts, as in the
 authors' experiments; equation 9 is for images of one dimension. The paper leaves the width alone; here rates of the first and
-last layers follow muP for gradient descent, which its first values are those of. In this project's check the rates that it gives
-to densely connected graphs were far below those that trained best over an epoch: take them as safe, not as best.
+last layers follow muP for gradient descent, which its first values are those of. The authors' code counts depths otherwise than
+equation 8, as layers of a cell and three more beside a base of three, so that its rates vary less. In this project's check
+(``architecture_aware``) the best rate of chains of 4 to 10 layers fell as the depth to the power -.8, in step with the rule's -1.5;
+that of cells with skips, whose sums no first values hold, did not follow the rule. Training at the rule's rates ended lower in the
+mean than at the base's: take them as safe, not as best.
 """
 
 from __future__ import annotations
