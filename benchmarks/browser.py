@@ -142,6 +142,7 @@ def pages() -> dict[str, str]:
         **{name: of("digits", name) for name in of_digits},
         "pareto": of("error and latency", "pareto"),
         "lineage": of("population", "lineage"),
+        "transfer": of("small to large", "transfer"),
         "inside": of("rates tuned inside", "inside"),
         "trial": of("digits", "trial/12"),
         "compare": "/compare?studies=net-tpe-0,net-tpe-1,net-tpe-2,net-random-0,net-random-1,net-random-2",

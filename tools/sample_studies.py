@@ -21,6 +21,7 @@ import numpy as np
 
 import tunewright as tw
 from tunewright.core.events import Record, Saved
+from tunewright.scaling import Scale
 from tunewright.store.base import Store
 from tunewright.store.memory import MemoryStore
 from tunewright.store.urls import open_store
@@ -305,6 +306,26 @@ def train_net(asked: Asked, film: Film) -> Iterator[Step]:
     yield 8.0, {"rmse": value + abs(float(film.rng.normal(0, 0.006)))}
 
 
+SIZES = Scale(
+    {"width": (64, 1024)}, [{"width": 64}, {"width": 128}, {"width": 256}], steps=2000, rule=("mup", "sp")
+)
+
+
+def train_sizes(asked: Asked, film: Film) -> Iterator[Step]:
+    """Models of several widths, whose best rate falls with the width under standard parametrization; high rates diverge."""
+    c, rng = asked.params, np.random.default_rng(asked.number)
+    floor = 0.0 if c["rule"] == "mup" else 1.0
+    for leg in SIZES.legs(0, asked.until or SIZES.high):
+        doublings = math.log2(leg.stage.sizes["width"] / 64)
+        away = math.log2(c["lr"]) + 7.5 + floor * doublings
+        if away > 5:
+            raise Crash("FloatingPointError: the loss is not finite at step 140.")
+        for step in range(leg.first + 200, leg.last + 1, 200):
+            loss = 1.62 - 0.11 * doublings + 0.012 * floor + 0.018 * away**2 + 0.3 * (c["dropout"] - 0.1) ** 2
+            loss += 1.4 * math.exp(-step / 450) + float(rng.normal(0, 0.006))
+            yield 1.0 + 2.0**doublings, {"step": leg.stage.point(step), "loss": loss}
+
+
 def _notes(study: Study) -> None:
     best = study.best.number
     study.note("Second search, with lion added. The first one stopped at 2.1 %.")
@@ -365,6 +386,10 @@ def make(target: Store) -> list[str]:
     shoot(
         target, "running", digits_space(), train_digits, trials=9, workers=3, hours_ago=0.02, leave=3,
         minimize="error", steps=(1, 27), method="tpe",
+    )  # fmt: skip
+    shoot(
+        target, "small to large", {"lr": tw.Float(1e-4, 1.0, log=True), "dropout": tw.Float(0.0, 0.4)}, train_sizes,
+        trials=70, workers=4, hours_ago=8, minimize="loss", scale=SIZES, method="random",
     )  # fmt: skip
     shoot(target, "empty", net_space(), train_net, trials=0, minimize="rmse", method="tpe", hours_ago=0.01)
     return [info.name for info in target.studies()]

@@ -14,7 +14,7 @@ from tunewright.study import Study
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "docs" / "gallery"
 # The study that a chart is drawn from is the first of these that it suits.
-STUDIES = ("digits", "error and latency", "population", "rates tuned inside", "net-tpe-0")
+STUDIES = ("digits", "error and latency", "population", "rates tuned inside", "small to large", "net-tpe-0")
 FIRST = {"pareto": "error and latency", "hypervolume": "error and latency", "lineage": "population"}
 
 

@@ -44,3 +44,35 @@ def test_a_study_without_trials_says_so(name: str, visit: Open) -> None:
     assert "undefined" not in text
     assert "NaN" not in text
     assert len(text) > 40
+
+
+def test_a_study_with_a_scale_says_sizes_and_what_they_say_of_the_target(visit: Open) -> None:
+    page = visit(driving.of("small to large"))
+    assert "at width 256 · step 2,000" in page.get_by_role("region", name="Best loss").inner_text()
+    answer = page.get_by_role("region", name="For width 1,024")
+    assert "mup was chosen" in answer.inner_text()
+    answer.get_by_role("link", name="How that was found").click()
+    driving.settled(page)
+    assert page.get_by_role("link", name="Transfer").get_attribute("aria-current") == "page"
+    table = page.get_by_role("group", name="What the proxies say under sp").inner_text()
+    assert "width 1,024 (target)" in table
+    assert "moved by −0.99 doublings" in page.get_by_role("region", name="sp", exact=True).inner_text()
+    page.get_by_label("Longer trainings").select_option("shares")
+    page.get_by_text("needs a scale with shares").first.wait_for()
+    assert "horizon=shares" in page.url
+
+
+def test_a_trial_and_the_table_say_sizes(visit: Open) -> None:
+    page = visit(driving.of("small to large", "trial/0"))
+    facts = page.get_by_role("region", name="Facts").inner_text()
+    assert "width 256 · step 2,000" in facts
+    course = page.get_by_role("region", name="Course of loss")
+    course.get_by_role("button", name="Table").click()
+    assert "width 64 · step 200" in course.inner_text()
+    table = visit(driving.of("small to large", "trials")).get_by_role("region", name="Trials:")
+    assert "width 256 · step 2,000" in table.inner_text()
+
+
+def test_a_refusal_and_a_study_without_a_scale_are_said(visit: Open) -> None:
+    text = visit(driving.of("digits", "transfer")).locator("main").inner_text()
+    assert "needs a study with a scale" in text

@@ -16,6 +16,7 @@ const STUDY: Record<string, StudyPage> = {
   trials: { words: "Trials", load: () => import("./pages/trials.tsx").then((m) => m.Trials) },
   parameters: { words: "Parameters", load: () => import("./pages/parameters.tsx").then((m) => m.Parameters) },
   curves: { words: "Curves", load: () => import("./pages/curves.tsx").then((m) => m.Curves), fits: (r) => r.fidelity !== null },
+  transfer: { words: "Transfer", load: () => import("./pages/transfer.tsx").then((m) => m.Transfer), fits: (r) => r.sizes.length > 0 },
   pareto: { words: "Pareto", load: () => import("./pages/pareto.tsx").then((m) => m.Pareto), fits: (r) => r.objectives.length > 1 },
   timeline: { words: "Timeline", load: () => import("./pages/timeline.tsx").then((m) => m.Timeline) },
   lineage: { words: "Lineage", load: () => import("./pages/lineage.tsx").then((m) => m.Lineage), fits: (r) => r.parent.subarray(0, r.n).some((p) => p >= 0) },

@@ -27,6 +27,10 @@ export interface Columns {
   created: number;
   objectives: Objective[];
   fidelity: { name: string; low: number; high: number } | null;
+  /** The proxies of a study with a scale, smallest first. */
+  sizes: string[];
+  /** What each step means with a scale. */
+  places: Record<string, string>;
   best: number;
   states: string[];
   state: number[];
@@ -57,6 +61,8 @@ export interface Rows {
   created: number;
   objectives: Objective[];
   fidelity: Columns["fidelity"];
+  sizes: string[];
+  places: Map<number, string>;
   best: number;
   states: string[];
   workers: string[];
@@ -101,6 +107,8 @@ export function merged(old: Rows | null, sent: Columns): Rows {
     created: sent.created,
     objectives: sent.objectives,
     fidelity: sent.fidelity,
+    sizes: sent.sizes ?? [],
+    places: new Map([...(base?.places ?? []), ...Object.entries(sent.places ?? {}).map(([step, words]): [number, string] => [Number(step), words])]),
     best: sent.best,
     states: sent.states,
     workers: sent.workers,
@@ -140,6 +148,8 @@ export interface Column {
   log: boolean;
   low: number | null;
   high: number | null;
+  /** What a value means, where that is more than the number. */
+  said?: ReadonlyMap<number, string>;
 }
 
 function plain(name: string, data: Float64Array, labels: string[] | null = null): Column {
@@ -157,7 +167,7 @@ export function column(rows: Rows, name: string): Column | null {
     case "state": return plain(name, rows.state, rows.states);
     case "worker": return plain(name, rows.worker, rows.workers);
     case "by": return plain(name, rows.origin, rows.origins);
-    case "step": return plain(name, rows.step);
+    case "step": return { ...plain(name, rows.step), ...(rows.sizes.length ? { said: rows.places } : {}) };
     case "cost": return plain(name, rows.cost);
     case "began": return plain(name, rows.began);
     case "ended": return plain(name, rows.ended);

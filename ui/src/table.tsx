@@ -71,7 +71,7 @@ export function TrialTable({ rows, height = 480, fixed, name = "Trials" }: Props
         <thead>
           <tr>
             {columns.map((c) => (
-              <th key={c.name} scope="col" class={c.labels ? "" : "right"} aria-sort={c.name === order ? (down ? "descending" : "ascending") : "none"}>
+              <th key={c.name} scope="col" class={c.labels || c.said ? "" : "right"} aria-sort={c.name === order ? (down ? "descending" : "ascending") : "none"}>
                 <button type="button" class="sort" onClick={() => choose({ by: c.name, dir: c.name === order && !down ? "down" : "up" })}>
                   <span class="long">{c.name}</span>
                   <span aria-hidden="true">{c.name === order ? (down ? "▾" : "▴") : ""}</span>
@@ -121,7 +121,7 @@ function Cell({ column: c, row, rows, like }: CellProps) {
     );
   }
   const text = shown(c, row);
-  const kind = c.labels ? "long" : "right number";
+  const kind = c.labels ? "long" : c.said ? "place" : "right number";
   if (like < 0 || !rows.params.some((p) => p.name === c.name)) return <td class={kind}>{text}</td>;
   return text === shown(c, like) ? <td class={`${kind} same`}>{text && "="}</td> : <td class={`${kind} differs`}>{text || "–"}</td>;
 }

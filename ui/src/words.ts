@@ -48,5 +48,6 @@ export function shown(c: Column, row: number): string {
   const v = c.data[row]!;
   if (Number.isNaN(v)) return "";
   if (c.labels) return c.labels[v] ?? "";
+  if (c.said) return c.said.get(v) ?? brief(v);
   return c.name === "seconds" ? span(v) : brief(v);
 }

@@ -6,7 +6,7 @@ import test from "node:test";
 const app = new URL("../../src/tunewright/web/static/app/", import.meta.url);
 const { merged, column, robust } = await import(new URL("rows.js", app));
 const { filter, terms } = await import(new URL("filter.js", app));
-const { brief, span } = await import(new URL("words.js", app));
+const { brief, shown, span } = await import(new URL("words.js", app));
 
 function columns(over = {}) {
   return {
@@ -41,6 +41,15 @@ test("changes worked in give the same as the whole", () => {
   assert.deepEqual([...later.values.get("acc").subarray(0, 4)], [NaN, NaN, 0.9, NaN]);
   assert.deepEqual([...column(later, "opt").data.subarray(0, 4)], [0, 1, 1, 0]);
   assert.deepEqual([...column(later, "state").data.subarray(0, 4)], [0, 0, 0, 1]);
+});
+
+test("with a scale a step says what it means, also after changes", () => {
+  const first = merged(null, columns({ sizes: ["width 8", "width 16"], places: { 1: "width 8" } }));
+  assert.equal(shown(column(first, "step"), 0), "width 8");
+  assert.equal(shown(column(first, "step"), 2), "");
+  const later = merged(first, columns({ whole: false, number: [0], step: [3], sizes: ["width 8", "width 16"], places: { 3: "width 16" } }));
+  assert.deepEqual([0, 1].map((row) => shown(column(later, "step"), row)), ["width 16", "width 8"]);
+  assert.equal(shown(column(merged(null, columns()), "step"), 0), "1");
 });
 
 test("the question box chooses rows, or says what it did not understand", () => {

@@ -129,6 +129,12 @@ class Plots:
         """Whose weights each trial went on with."""
         return self("lineage", backend=backend)
 
+    def transfer(
+        self, parameter: str | None = None, horizon: str | None = None, *, backend: Backend = "matplotlib"
+    ) -> Any:
+        """The best rate by size, and what follows for the target of the study's scale."""
+        return self("transfer", backend=backend, parameter=parameter, horizon=horizon)
+
     def inside(self, *, backend: Backend = "matplotlib") -> Any:
         """Hyperparameters that were tuned inside the best runs."""
         return self("inside", backend=backend)

@@ -14,6 +14,7 @@ from tunewright.analysis.curve_charts import curves
 from tunewright.analysis.drawing import Figure, svg
 from tunewright.analysis.family_charts import lineage
 from tunewright.analysis.inside import chosen, inside
+from tunewright.analysis.transfer_charts import transfer
 from tunewright.errors import ConfigError
 
 __all__ = ["KINDS", "Figure", "figure", "options", "save", "svg", "write"]
@@ -41,6 +42,7 @@ KINDS: dict[str, Callable[..., Figure]] = {
     "hypervolume": front_charts.hypervolume,
     "attainment": front_charts.attainment,
     "lineage": lineage,
+    "transfer": transfer,
 }
 _SUFFIXES = (".svg", ".png", ".pdf", ".html")
 

@@ -208,10 +208,8 @@ def _sizes(scale: Scale) -> dict[str, str]:
     """What is tuned on the way to what."""
     from tunewright.core.scale import named
 
-    *own, last = scale.steps  # type: ignore[misc]
-    proxies = [
-        f"{s.name} ({n:,})" if max(own) > 1 else s.name for s, n in zip(scale.stages, own, strict=True)
-    ]
+    last = scale.target_steps
+    proxies = [f"{s.name} ({s.steps:,})" if s.steps > 1 else s.name for s in scale.stages]
     return {
         "target": named(scale.target) + (f" ({last:,} steps)" if last > 1 else ""),
         "proxies": "; ".join(proxies),

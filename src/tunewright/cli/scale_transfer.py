@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tunewright.cli.common import emit, looking_at, reading, study_argument, table
 from tunewright.cli.exits import DONE, INTERNAL
-from tunewright.errors import ConfigError
 
 if TYPE_CHECKING:
     from tunewright.scaling.proxy import Transfer
@@ -30,33 +29,15 @@ def transfer(
 
     Exit status 1 says that the proxies do not tell; the reason is printed, in JSON under "refusal".
     """
+    from tunewright.scaling.proxy import horizon_of
+
     with looking_at(study, storage) as opened:
-        found = opened.transfer(parameter, law(horizon))
+        found = opened.transfer(parameter, horizon_of(horizon))
     if as_json:
         emit(found.to_dict())
     else:
         _show(found)
     return INTERNAL if found.refusal else DONE
-
-
-def law(text: str | None) -> float | Literal["shares", "published"] | None:
-    """A law of lengths as people write it.
-
-    Raises:
-        ConfigError: If it is none.
-    """
-    words: dict[str | None, Literal["shares", "published"] | None] = {
-        None: None, "shares": "shares", "published": "published",
-    }  # fmt: skip
-    if text in words:
-        return words[text]
-    assert text is not None
-    try:
-        return float(text)
-    except ValueError:
-        raise ConfigError(
-            f"A horizon is 'shares', 'published' or an exponent such as 0.3; got {text!r:.40}. Leave it out."
-        ) from None
 
 
 def _show(found: Transfer) -> None:

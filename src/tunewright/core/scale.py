@@ -175,6 +175,12 @@ class Scale:
         return {name: pair[1] for name, pair in self.sizes.items()}
 
     @property
+    def target_steps(self) -> int:
+        """Steps of the target's training."""
+        steps: Any = self.steps
+        return int(steps[-1])
+
+    @property
     def stages(self) -> tuple[Stage, ...]:
         """One per proxy, in the order of training."""
         found: tuple[Stage, ...] = self.__dict__["_stages"]
@@ -221,12 +227,11 @@ class Scale:
     def cost_of(self, point: int, begin: int = 0) -> float:
         """What training from one point to another costs, in trainings of the target."""
         weights: Any = self.cost
-        steps: Any = self.steps
-        spent = 0.0
-        for leg in self.legs(begin, point):
-            i = self.stages.index(leg.stage)
-            spent += (leg.last - leg.first) * weights[i] / (steps[-1] * weights[-1])
-        return spent
+        whole = self.target_steps * weights[-1]
+        return math.fsum(
+            (leg.last - leg.first) * weights[self.stages.index(leg.stage)] / whole
+            for leg in self.legs(begin, point)
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form."""

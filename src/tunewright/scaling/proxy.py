@@ -45,7 +45,7 @@ from tunewright.scaling.horizon import REACH, Length, adjusted, fitted_length, l
 from tunewright.scaling.rules import RULES, rule
 from tunewright.scaling.transferred import Training, Transfer, Verdict
 
-__all__ = ["Training", "Transfer", "Verdict", "spent", "transfer"]
+__all__ = ["Training", "Transfer", "Verdict", "horizon_of", "spent", "transfer"]
 
 Floats = NDArray[np.float64]
 _NAMES = ("lr", "learning_rate", "rate", "base_lr", "lr0")
@@ -82,7 +82,8 @@ def transfer(
             f"transfer needs a study with a scale and one objective; got {'no scale' if scale is None else f'{problem.m} objectives'}. "
             f"Open one with scale=tunewright.scaling.Scale(...)."
         )
-    _check_horizon(horizon, scale)
+    horizon = horizon_of(horizon)
+    _with_shares(horizon, scale)
     name, domain = _rate(problem, parameter)
     rng = np.random.default_rng([problem.seed, 27])
     table = _Table.of(problem, scale, trials, name)
@@ -101,13 +102,28 @@ def transfer(
     return Transfer(scale, objective, name, chosen.rule, verdicts, cost, warnings, "", settings)
 
 
-def _check_horizon(given: Any, scale: Scale) -> None:
-    number = isinstance(given, int | float) and not isinstance(given, bool) and math.isfinite(given)
-    if given is not None and given not in ("shares", "published") and not number:
+def horizon_of(given: Any) -> float | Literal["shares", "published"] | None:
+    """How to go to a longer training, from what a caller or a command line said.
+
+    Raises:
+        ConfigError: If it is none of the ways.
+    """
+    if given is None or given == "shares" or given == "published":
+        found: float | Literal["shares", "published"] | None = given
+        return found
+    try:
+        exponent = math.nan if isinstance(given, bool) else float(given)
+    except (TypeError, ValueError):
+        exponent = math.nan
+    if not math.isfinite(exponent):
         raise ConfigError(
             f"horizon must be 'shares', 'published', or the exponent of a law of your own; got {given!r:.80}. Leave it out."
         )
-    if given == "shares" and len(scale.shares) < 2:
+    return exponent
+
+
+def _with_shares(horizon: float | str | None, scale: Scale) -> None:
+    if horizon == "shares" and len(scale.shares) < 2:
         raise ConfigError(
             f"horizon='shares' needs a scale with shares of a training; got {scale.shares}. Open a study with "
             f"Scale(..., shares=(0.25, 0.5, 1.0))."
@@ -124,9 +140,9 @@ def spent(scale: Scale, trials: Iterable[Trial]) -> float:
 
 def _cost(scale: Scale, trial: Trial) -> float:
     reached, begin = max(trial.peak, trial.step), trial.parent[1] if trial.parent else 0
-    stage = next((s for s in scale.stages if s.begin == reached), None)
-    if trial.status == "failed" and stage is not None:
-        reached = stage.end
+    if trial.status == "failed":
+        # Where an asked trial is told to have failed, its step is the one that it was to come to.
+        reached = next((s.end for s in scale.stages if s.begin == trial.peak), trial.peak)
     return scale.cost_of(reached, begin)
 
 
@@ -213,7 +229,7 @@ def _losses(problem: Problem, scale: Scale, trial: Trial) -> Iterable[tuple[Stag
                 found = problem.losses(reports[point])
                 late = problem.violation(reports[point]) if problem.limits else 0.0
                 yield stage, i, math.inf if found is None or late > 0 else found[0]
-            elif trial.status == "failed" and stage.begin <= trial.step < point:
+            elif trial.status == "failed" and stage.begin <= trial.peak < point:
                 yield stage, i, math.inf
 
 
@@ -223,12 +239,6 @@ def _claims(name: str, scale: Scale) -> bool:
         return True
     grown = {"depth" if is_depth(n) else "width" for n, (low, high) in scale.sizes.items() if high > low}
     return grown <= rule(name).transfers
-
-
-def _steps(scale: Scale) -> int:
-    """Of the target's training."""
-    steps: Any = scale.steps
-    return int(steps[-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +298,7 @@ class _Judge:
     def _predicted(self, found: Verdict) -> Verdict:
         """A verdict whose optima are sound, with the rate of the target or the reason why there is none."""
         scale, optima = self.scale, found.optima
-        growth, length = scale.growth(scale.target), math.log2(_steps(scale))
+        growth, length = scale.growth(scale.target), math.log2(scale.target_steps)
         law, predicted = self._law(found)
         even = list(optima) if law is None else adjusted(optima, law.exponent, length)
         found = replace(found, length=law, drift=slope(even) if len(even) > 1 else None)
@@ -315,7 +325,7 @@ class _Judge:
     def _law(self, found: Verdict) -> tuple[Length | None, Prediction | None]:
         """How rates are brought to the target's length, and the target's rate where that was fitted, too."""
         scale, optima, horizon = self.scale, found.optima, self.horizon
-        growth, length = scale.growth(scale.target), math.log2(_steps(scale))
+        growth, length = scale.growth(scale.target), math.log2(scale.target_steps)
         if all(o.length == length for o in optima):
             return None, None
         if horizon == "published" or isinstance(horizon, int | float):
@@ -409,12 +419,12 @@ def _at_the_end(name: str, o: Optimum, searched: tuple[float, float]) -> str:
 def _warnings(scale: Scale, verdicts: Sequence[Verdict]) -> tuple[str, ...]:
     """What no proxy can show."""
     found = []
-    steps: Any = scale.steps
+    own, target = [stage.steps for stage in scale.stages], scale.target_steps
     laws = [v.length for v in verdicts if v.length is not None]
-    if not laws and max(steps) > _LONG * min(steps):
+    if not laws and max(*own, target) > _LONG * min(*own, target):
         found.append(
-            f"the target trains {steps[-1] / steps[-2]:.3g} times as long as the largest proxy, and proxies for {min(steps[:-1])} to "
-            f"{max(steps[:-1])} steps; the best rate falls with the length of training, which is left out here. Give all the same "
+            f"the target trains {target / own[-1]:.3g} times as long as the largest proxy, and proxies for {min(own)} to "
+            f"{max(own)} steps; the best rate falls with the length of training, which is left out here. Give all the same "
             f"steps, three proxies of different ones, or pass horizon='published'."
         )
     if any(law.source == "fitted" and law.high < 0 for law in laws):

@@ -156,7 +156,7 @@ class Transfer:
             "target": {
                 "name": named(self.scale.target),
                 "sizes": self.scale.target,
-                "steps": self.scale.steps[-1],
+                "steps": self.scale.target_steps,
             },  # type: ignore[index]
             "objective": self.objective.name,
             "parameter": self.parameter,

@@ -30,10 +30,10 @@ PAGES = {
     "ablation": "parameters", "interactions": "parameters", "sensitivity": "parameters", "footprint": "parameters",
     "regret": "overview", "parallel": "explore", "curves": "curves", "pareto": "pareto", "hypervolume": "pareto", "attainment": "pareto",
     "timeline": "timeline", "cost": "timeline", "lineage": "lineage", "inside": "inside", "chosen": "inside",
-    "surrogate": "surrogate", "stopping": "stopping", "edf": "compare",
+    "surrogate": "surrogate", "stopping": "stopping", "edf": "compare", "transfer": "transfer",
 }  # fmt: skip
 """The page that each kind of chart is on; others are on the overview."""
-_TITLES = {"edf": "Distribution of results", "slice": "Each parameter", "parallel": "Whole configurations"}
+_TITLES = {"transfer": "From small to large", "edf": "Distribution of results", "slice": "Each parameter", "parallel": "Whole configurations"}
 _SOME = 100
 _MOST = 64 << 20
 _BLOCK = 20_000
@@ -204,6 +204,21 @@ def drawn(seen: Seen, kind: str, options: dict[str, str]) -> dict[str, Any]:
     return as_dict(found)
 
 
+def transferred(seen: Seen, options: dict[str, str]) -> dict[str, Any]:
+    """What the proxies of a study with a scale say of its target, as plain data.
+
+    Raises:
+        ConfigError: If it has no scale, or an option is none.
+    """
+    from tunewright.scaling.proxy import horizon_of, transfer
+
+    unknown = sorted(set(options) - {"parameter", "horizon"})
+    if unknown:
+        raise ConfigError(f"transfer takes parameter and horizon; got {unknown[0]!r:.40}. Leave it out.")
+    horizon = horizon_of(options.get("horizon"))
+    return transfer(seen.problem, seen.trials, options.get("parameter"), horizon).to_dict()
+
+
 def told(kind: str, options: dict[str, str]) -> dict[str, Any]:
     """Options of a chart as its function wants them, which says so in its annotations.
 
@@ -245,6 +260,7 @@ def listed(seen: Seen) -> list[ChartLine]:
         "inside": bool(HYPER.of(some)),
         "chosen": bool(CHOSEN.of(some)),
         "lineage": any(t.parent is not None for t in trials),
+        "transfer": problem.scale is not None and not several,
     }
     return [
         ChartLine(kind, title(kind), PAGES.get(kind, "overview")) for kind in KINDS if sense.get(kind, True)

@@ -404,7 +404,7 @@ class Columns:
         """
         whole = rev <= 0 or rev > self.rev or rev < self.fresh
         rows = np.arange(self.n) if whole else np.flatnonzero(self._seq[: self.n] > rev)
-        fidelity = self.problem.fidelity
+        fidelity, scale = self.problem.fidelity, self.problem.scale
         return {
             "rev": self.rev,
             "n": self.n,
@@ -414,6 +414,8 @@ class Columns:
             "fidelity": None
             if fidelity is None
             else {"name": "step", "low": fidelity.low, "high": fidelity.high},
+            "sizes": [] if scale is None else [stage.name for stage in scale.stages],
+            "places": {} if scale is None else {s: scale.words(s) for s in np.unique(self._step[rows]).tolist()},
             "best": self.best,
             "states": list(STATES),
             "state": self._state[rows].tolist(),

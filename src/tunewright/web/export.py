@@ -79,6 +79,8 @@ async def answers(call: Call, info: StudyInfo) -> dict[str, Any]:
     columns = await ask(f"{root}/columns", showing.columns)
     await ask(f"{root}/overview", overview.overview)
     await ask(f"{root}/notes", control.notes)
+    if columns["sizes"]:
+        await ask(f"{root}/transfer", showing.transfer)
     await ask(f"{root}/charts", showing.charts)
     # Those that make no sense here as well, for the reason why.
     for kind in KINDS:

@@ -118,6 +118,8 @@ class ColumnsAnswer(msgspec.Struct, frozen=True):
         created: Seconds since 1970; ``began`` and ``ended`` are seconds since then.
         objectives: What is optimised.
         fidelity: Steps of a training, where it has some.
+        sizes: The proxies of a study with a scale, smallest first.
+        places: What each value in ``step`` means with a scale.
         best: Number of the best trial; -1 for none or several objectives.
         states: Names of the codes in ``state``.
         state: Status.
@@ -143,6 +145,8 @@ class ColumnsAnswer(msgspec.Struct, frozen=True):
     created: float
     objectives: list[ObjectiveShape]
     fidelity: Steps | None
+    sizes: list[str]
+    places: dict[int, str]
     best: int
     states: list[str]
     state: list[int]
@@ -258,6 +262,102 @@ class ChartLine(msgspec.Struct, frozen=True):
     kind: str
     title: str
     page: str
+
+
+class Target(msgspec.Struct, frozen=True):
+    """The model that is meant.
+
+    Attributes:
+        name: Its sizes as people say them.
+        sizes: By name.
+        steps: Of its training.
+    """
+
+    name: str
+    sizes: dict[str, int]
+    steps: int
+
+
+class SizeLine(msgspec.Struct, frozen=True):
+    """What is known at a proxy.
+
+    Attributes:
+        name: Its sizes as people say them.
+        sizes: By name.
+        steps: Of its training.
+        rate: The best rate.
+        low: Lower end of its interval of 90 percent.
+        high: Upper end.
+        loss: Of the objective there.
+        count: Trainings that did not diverge.
+        diverged: Trainings that did.
+        edge: ``low`` or ``high`` if the best rate lies at that end of what was searched or tried, else empty.
+    """
+
+    name: str
+    sizes: dict[str, int]
+    steps: int
+    rate: float
+    low: float
+    high: float
+    loss: float
+    count: int
+    diverged: int
+    edge: str
+
+
+class RuleLine(msgspec.Struct, frozen=True):
+    """What proxies say of a parametrization.
+
+    Attributes:
+        rule: Its name.
+        claims: Whether it says that the best rate stays.
+        refusal: Why nothing follows; empty if something does.
+        drift: Doublings of the best rate for each of the size, with the ends of an interval of 90 percent.
+        length: The law that brought rates to the length of the target's training, where there was one.
+        predicted: The target's rate with its interval.
+        expected: The objective that is expected at the largest proxy.
+        sizes: What is known at each proxy.
+    """
+
+    rule: str
+    claims: bool
+    refusal: str
+    drift: list[float] | None
+    length: dict[str, Any] | None
+    predicted: dict[str, float] | None
+    expected: float | None
+    sizes: list[SizeLine]
+
+
+class TransferAnswer(msgspec.Struct, frozen=True):
+    """Settings of the target of a study with a scale, or why there are none.
+
+    Attributes:
+        target: The model that is meant.
+        objective: What is measured.
+        parameter: The rate that is followed from size to size.
+        rule: The parametrization that was chosen; empty if all were refused.
+        settings: Parameters of the target; null if there are none.
+        interval: The rate's interval of 90 percent.
+        refusal: Why there are no settings; empty if there are.
+        why: Why that rule was chosen, where there were several.
+        cost: What the study cost, in trainings of the target.
+        warnings: What proxies cannot show.
+        rules: What they say of each parametrization.
+    """
+
+    target: Target
+    objective: str
+    parameter: str
+    rule: str
+    settings: dict[str, Any] | None
+    interval: list[float] | None
+    refusal: str
+    why: str
+    cost: float
+    warnings: list[str]
+    rules: list[RuleLine]
 
 
 class CopyAnswer(msgspec.Struct, frozen=True):

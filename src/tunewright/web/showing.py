@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tunewright import __version__
-from tunewright.web.charting import drawn, listed
+from tunewright.web.charting import drawn, listed, transferred
 from tunewright.web.lanes import aside
 from tunewright.web.packing import Packed, digest
 from tunewright.web.refusals import Refused
@@ -53,6 +53,18 @@ async def chart(call: Call) -> Reply:
     rev = await aside(call.state.pools.looking, held.last)
     key = (info.id, info.created, rev, kind, tuple(options.items()))
     return sent(call, await call.state.charts.of(key, lambda: drawn(held.seen(), kind, options)))
+
+
+async def transfer(call: Call) -> Reply:
+    """Settings of the target of a study with a scale, with the evidence for them, or why there are none."""
+    info = await call.state.shelf.info(call.study, call.who)
+    held = call.state.board.held(info)
+    options = dict(sorted(call.query.items()))
+    if any(len(v) > _OPTION for v in options.values()):
+        raise Refused(422, "HTTP", f"An option of transfer has up to {_OPTION} characters. Correct it.")
+    rev = await aside(call.state.pools.looking, held.last)
+    key = (info.id, info.created, rev, "/transfer", tuple(options.items()))
+    return sent(call, await call.state.charts.of(key, lambda: transferred(held.seen(), options)))
 
 
 async def charts(call: Call) -> Reply:

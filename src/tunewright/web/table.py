@@ -116,6 +116,12 @@ _SINCE = (
 _WITH = (Query("with", {"type": "string"}, "Names of the other studies, with commas between them."),)
 _FORMAT = (Query("format", {"enum": list(export.FORMATS), "default": "csv"}, "Kind of file."),)
 _TAIL = (Query("tail", _whole(1, looking.LONGEST_TAIL, looking.TAIL), "Bytes from the end, at most."),)
+_TRANSFER = (
+    Query("parameter", {"type": "string"}, "The rate that is followed from size to size, if not lr."),
+    Query(
+        "horizon", {"type": "string"}, "How to go to a longer training: shares, published, or an exponent."
+    ),
+)
 _S = f"{wire.PREFIX}/studies/{{study}}"
 _T = f"{_S}/trials/{{number}}"
 _F = f"{_S}/checkpoints/{{file}}"
@@ -157,6 +163,7 @@ TABLE: tuple[Route, ...] = (
     Route("GET", f"{_S}/columns", showing.columns, "read", "Trials as columns, or those that changed, for pages.", answer=shapes.ColumnsAnswer, query=_SINCE, refusals=(304, 422)),
     Route("GET", f"{_S}/charts", showing.charts, "read", "The charts that make sense for a study.", answer=list[shapes.ChartLine], refusals=(304, 422)),
     Route("GET", f"{_S}/charts/{{kind}}", showing.chart, "read", "A chart as data; options of its kind may follow the question mark.", answer=dict[str, Any], refusals=(304, 422)),
+    Route("GET", f"{_S}/transfer", showing.transfer, "read", "Settings of the target of a study with a scale, or why there are none.", answer=shapes.TransferAnswer, query=_TRANSFER, refusals=(304, 422)),
     Route("GET", f"{_S}/checkpoints", files.listing, "read", "List checkpoint files.", answer=list[wire.FileAnswer]),
     Route("GET", _F, files.fetch, "read", "Get a checkpoint file.", answer=bytes, refusals=(422,)),
     Route("HEAD", _F, files.fetch, "read", "Whether a checkpoint file is there.", refusals=(422,)),

@@ -3,6 +3,7 @@
 import math
 
 import tunewright as tw
+from tunewright.scaling import Scale
 
 NESTED = tw.Space(
     model=tw.Choice({"svm": {"C": tw.Float(1e-3, 1e3, log=True)}, "tree": {"depth": tw.Int(1, 12)}}),
@@ -43,4 +44,24 @@ def stepped(method="random"):
     space = tw.Space(x=tw.Float(0, 1))
     study = tw.Study.open("stepped", space, steps=9, method=method, storage="memory")
     study.run(_train, trials=12, progress="none")
+    return study
+
+
+SIZES = Scale({"width": (64, 512)}, [{"width": 64}, {"width": 128}], steps=4, rule=("mup", "sp"))
+
+
+def sized(method="random", trials=40, drift=-1.0, name="sized", **how):
+    """A study with a scale: the best rate falls with the width by ``drift``, and stays under mup; high rates diverge."""
+    how = {"scale": SIZES, "storage": "memory", **how}
+
+    def train(trial):
+        doublings = math.log2(trial.size("width") / 64)
+        away = math.log2(trial["lr"]) + 7 - drift * doublings * (trial.rule != "mup")
+        if away > 6:
+            raise FloatingPointError("not finite")
+        for step in trial.steps():
+            trial.report(step, loss=2 - 0.1 * doublings + 0.02 * away**2 + 1 / step + trial.number % 3 / 100)
+
+    study = tw.Study.open(name, tw.Space(lr=tw.Float(1e-4, 1.0, log=True)), method=method, **how)
+    study.run(train, trials=trials, failures=None, progress="none")
     return study

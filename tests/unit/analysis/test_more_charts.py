@@ -220,6 +220,7 @@ def test_every_chart_is_drawn_by_both_libraries(kind):
         "attainment": pair,
         "lineage": forked,
         "curves": forked,
+        "transfer": studies.sized,
     }.get(kind, lambda: SINGLE)()
     made = figure(study, kind)
     canvas = study.plot(kind)

@@ -12,7 +12,7 @@ from tunewright.analysis.plots import KINDS, figure, save, svg
 from tunewright.core.domains import Float, Int, Order
 from tunewright.errors import ConfigError
 
-ELSEWHERE = ("pareto", "curves", "inside", "chosen", "hypervolume", "attainment", "lineage")
+ELSEWHERE = ("pareto", "curves", "inside", "chosen", "hypervolume", "attainment", "lineage", "transfer")
 ONE = [k for k in KINDS if k not in ELSEWHERE]
 NESTED = studies.nested()
 

@@ -12,6 +12,7 @@ import pytest
 from asgi_client import Got, Talk, made
 
 from tunewright.core.domains import Float
+from tunewright.core.scale import Scale
 from tunewright.core.snapshot import dump
 from tunewright.run.child import log_path
 from tunewright.store import blobs
@@ -37,7 +38,9 @@ class House:
         self.tokens = dict(zip(("read", "worker", "admin", "stranger", "reader"), tokens, strict=True))
         self.tokens |= {"none": "", "wrong": "tw_00000000_" + "x" * 43}
         self.talk = Talk(store, tokens=path)
-        study = Study.open("s", {"x": Float(0.0, 1.0)}, storage=store, method="random")
+        # With a scale, since one address is only for studies that have one.
+        space = {"x": Float(0.001, 1.0, log=True)}
+        study = Study.open("s", space, storage=store, method="random", scale=Scale({"width": (4, 16)}))
         study.ask()
         session = study.session
         self.snapshot = dump(session.sync())

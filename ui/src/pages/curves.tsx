@@ -20,7 +20,7 @@ export function Curves({ study }: { study: Rows }) {
         query={{ ...(x === "time" ? { x } : {}), ...(top !== "5" ? { top } : {}), ...(metric && metric !== first ? { metric } : {}) }}
         tools={
           <>
-            <Select label="Across" value={x} options={[["step", "steps"], ["time", "time"]]} onChange={setX} />
+            <Select label="Across" value={x} options={[["step", study.sizes.length ? "sizes" : "steps"], ["time", "time"]]} onChange={setX} />
             <Select
               label="Bright"
               value={top}

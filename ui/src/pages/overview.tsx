@@ -3,6 +3,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { Refusal, get, of } from "../api.ts";
 import { FigureCard } from "../figure.tsx";
+import { Answer } from "../parts/answer.tsx";
 import { Remarks } from "../parts/remarks.tsx";
 import { History } from "../points.tsx";
 import { href, to } from "../route.ts";
@@ -16,6 +17,7 @@ interface Trial {
   params: Record<string, unknown>;
   metrics: Record<string, number>;
   step: number;
+  place?: { words: string };
 }
 
 interface Told {
@@ -54,6 +56,7 @@ export function Overview({ study: rows }: { study: Rows }) {
         <Progress rows={rows} told={told} />
         <Next told={told} />
       </div>
+      {rows.sizes.length > 0 && <Answer study={rows.name} />}
       <History rows={rows} />
       <div class="halves">
         <FigureCard study={rows.name} kind="importance" title="Importance" lazy />
@@ -87,7 +90,7 @@ function Best({ rows, told }: { rows: Rows; told: Told | null }) {
       </p>
       <p class="small">
         <a href={href(to(rows.name, `trial/${best.number}`))}>trial {best.number}</a>
-        {best.step ? `, trained to step ${best.step}` : ""}
+        {best.place ? `, at ${best.place.words}` : best.step ? `, trained to step ${best.step}` : ""}
       </p>
       <dl class="facts">
         {Object.entries(best.params).slice(0, 12).map(([name, value]) => (

@@ -21,6 +21,9 @@ interface Report {
   step: number;
   metrics: Record<string, number>;
   bad: Record<string, string> | null;
+  /** With a scale, what the step means and its place on an axis of sizes. */
+  words?: string;
+  across?: number;
 }
 
 interface Trial {
@@ -40,6 +43,7 @@ interface Trial {
   parent: [number, number] | null;
   error: string;
   reports: Report[];
+  place?: { words: string; parent?: string };
 }
 
 interface Told {
@@ -83,7 +87,7 @@ export function TrialPage({ study, number }: { study: Rows; number: number }) {
         </section>
       )}
       <Params trial={trial} best={peers.best} start={peers.start} />
-      <Course trial={trial} best={peers.best} first={study.objectives[0]?.name ?? ""} />
+      <Course trial={trial} best={peers.best} sizes={study.sizes} first={study.objectives[0]?.name ?? ""} />
       <Tail study={study.name} trial={number} running={trial.status === "running"} />
       <Remarks study={study.name} trial={number} />
       <Copying study={study.name} trial={number} />
@@ -135,11 +139,12 @@ function Facts({ study, trial }: { study: string; trial: Trial }) {
   ];
   if (took !== null) rows.push(["Took", span(took)]);
   if (trial.cost !== null) rows.push(["Cost", exact(trial.cost)]);
-  if (trial.step || trial.until !== null) rows.push(["Steps", trial.until !== null ? `${trial.step} of ${trial.until}` : `${trial.step}`]);
+  if (trial.place) rows.push(["Size", trial.place.words]);
+  else if (trial.step || trial.until !== null) rows.push(["Steps", trial.until !== null ? `${trial.step} of ${trial.until}` : `${trial.step}`]);
   rows.push(["Worker", trial.worker || "—"], ["Proposed by", trial.by || "—"]);
   if (trial.attempts > 1) rows.push(["Attempts", `${trial.attempts}`]);
   if (trial.parent !== null) {
-    rows.push(["Copy of", <a href={link(study, `trial/${trial.parent[0]}`)}>trial {trial.parent[0]}, from step {trial.parent[1]}</a>]);
+    rows.push(["Copy of", <a href={link(study, `trial/${trial.parent[0]}`)}>trial {trial.parent[0]}, at {trial.place?.parent ?? `step ${trial.parent[1]}`}</a>]);
   }
   for (const [name, value] of Object.entries(trial.why ?? {})) rows.push([`Why: ${name}`, written(value)]);
   return (
@@ -241,21 +246,22 @@ function mark(other: Trial, trial: Trial, name: string) {
   return same(other.params[name], trial.params[name]) ? null : <span class="differs-mark" title="differs">≠ </span>;
 }
 
-function Course({ trial, best, first }: { trial: Trial; best: Trial | null; first: string }) {
+function Course({ trial, best, sizes, first }: { trial: Trial; best: Trial | null; sizes: string[]; first: string }) {
   const [metric, setMetric] = useState("");
   const names = [...new Set(trial.reports.flatMap((r) => Object.keys(r.metrics)))];
   if (trial.reports.length < 2 || !names.length) return null;
   const chosen = metric || (names.includes(first) ? first : names[0]!);
   return (
     <Drawn
-      figure={course(trial, best, chosen)}
+      figure={course(trial, best, sizes, chosen)}
       tools={names.length > 1 && <Select label="Metric" value={chosen} options={names.map((n) => [n, n])} onChange={setMetric} />}
     />
   );
 }
 
-function course(trial: Trial, best: Trial | null, metric: string): Figure {
-  const points = (t: Trial): [number, number][] => t.reports.filter((r) => metric in r.metrics).map((r) => [r.step, r.metrics[metric]!]);
+function course(trial: Trial, best: Trial | null, sizes: string[], metric: string): Figure {
+  const told = (t: Trial): Report[] => t.reports.filter((r) => metric in r.metrics);
+  const points = (t: Trial): [number, number][] => told(t).map((r) => [r.across ?? r.step, r.metrics[metric]!]);
   const mine = points(trial);
   const theirs = best ? points(best) : [];
   const all = [...mine, ...theirs];
@@ -270,13 +276,15 @@ function course(trial: Trial, best: Trial | null, metric: string): Figure {
     insight: mine.length ? `It began at ${short(mine[0]![1])} and ended at ${short(mine[mine.length - 1]![1])}.` : "",
     columns: 1,
     legend: [["s0", `trial ${trial.number}`], ...(best && theirs.length ? ([["muted", `best, trial ${best.number}`]] as [string, string][]) : [])],
-    head: ["step", metric],
-    table: mine.map(([step, value]) => [`${step}`, `${value}`]),
+    head: [sizes.length ? "size" : "step", metric],
+    table: told(trial).map((r) => [r.words ?? `${r.step}`, `${r.metrics[metric]}`]),
     panels: [
       {
         title: "",
         height: 240,
-        x: { label: "step", kind: "linear", low: 0, high: Math.max(...all.map(([s]) => s)), names: null, clipped: 0 },
+        x: sizes.length
+          ? { label: "size", kind: "names", low: -0.5, high: sizes.length - 0.5, names: sizes, clipped: 0 }
+          : { label: "step", kind: "linear", low: 0, high: Math.max(...all.map(([s]) => s)), names: null, clipped: 0 },
         y: { label: metric, kind: log ? "log" : "linear", low: log ? low / 1.1 : low - pad, high: log ? high * 1.1 : high + pad, names: null, clipped: 0 },
         marks: [
           ...(theirs.length ? [{ type: "line" as const, style: "muted", points: theirs, trial: best!.number }] : []),

@@ -5,6 +5,7 @@ const STUDY = {
     trials: { words: "Trials", load: () => import("./pages/trials.js").then((m) => m.Trials) },
     parameters: { words: "Parameters", load: () => import("./pages/parameters.js").then((m) => m.Parameters) },
     curves: { words: "Curves", load: () => import("./pages/curves.js").then((m) => m.Curves), fits: (r) => r.fidelity !== null },
+    transfer: { words: "Transfer", load: () => import("./pages/transfer.js").then((m) => m.Transfer), fits: (r) => r.sizes.length > 0 },
     pareto: { words: "Pareto", load: () => import("./pages/pareto.js").then((m) => m.Pareto), fits: (r) => r.objectives.length > 1 },
     timeline: { words: "Timeline", load: () => import("./pages/timeline.js").then((m) => m.Timeline) },
     lineage: { words: "Lineage", load: () => import("./pages/lineage.js").then((m) => m.Lineage), fits: (r) => r.parent.subarray(0, r.n).some((p) => p >= 0) },

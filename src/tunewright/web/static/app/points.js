@@ -143,7 +143,9 @@ export function tip(rows, row, metric) {
         .filter((p) => !Number.isNaN(p.data[row]))
         .slice(0, 16)
         .map((p) => `${p.name.slice(0, 40)} = ${p.labels ? (p.labels[p.data[row]] ?? "").slice(0, 40) : brief(p.data[row])}`);
-    return [head, rows.states[rows.state[row]] ?? "", ...params].join("\n");
+    const place = rows.places.get(rows.step[row]);
+    const state = rows.states[rows.state[row]] ?? "";
+    return [head, place ? `${state} at ${place}` : state, ...params].join("\n");
 }
 /** Any two columns against each other, coloured by a third; a drag on it is a brush. */
 export function Scatter({ rows }) {

@@ -27,6 +27,8 @@ export function merged(old, sent) {
         created: sent.created,
         objectives: sent.objectives,
         fidelity: sent.fidelity,
+        sizes: sent.sizes ?? [],
+        places: new Map([...(base?.places ?? []), ...Object.entries(sent.places ?? {}).map(([step, words]) => [Number(step), words])]),
         best: sent.best,
         states: sent.states,
         workers: sent.workers,
@@ -75,7 +77,7 @@ export function column(rows, name) {
         case "state": return plain(name, rows.state, rows.states);
         case "worker": return plain(name, rows.worker, rows.workers);
         case "by": return plain(name, rows.origin, rows.origins);
-        case "step": return plain(name, rows.step);
+        case "step": return { ...plain(name, rows.step), ...(rows.sizes.length ? { said: rows.places } : {}) };
         case "cost": return plain(name, rows.cost);
         case "began": return plain(name, rows.began);
         case "ended": return plain(name, rows.ended);

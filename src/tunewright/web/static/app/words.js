@@ -52,5 +52,7 @@ export function shown(c, row) {
         return "";
     if (c.labels)
         return c.labels[v] ?? "";
+    if (c.said)
+        return c.said.get(v) ?? brief(v);
     return c.name === "seconds" ? span(v) : brief(v);
 }

@@ -26,7 +26,7 @@ export function TrialPage({ study, number }) {
     if (!trial)
         return _jsx(PageHead, { title: `Trial ${number}`, what: "Loading\u2026" });
     const peers = { best: best ?? null, start: start ?? null };
-    return (_jsxs(_Fragment, { children: [_jsx(Head, { study: study.name, trial: trial, total: study.n, best: bestNumber === number }), _jsxs("div", { class: "halves", children: [_jsx(Facts, { study: study.name, trial: trial }), _jsx(Metrics, { trial: trial, best: peers.best, first: study.objectives.map((o) => o.name) })] }), trial.error && (_jsxs("section", { class: "card", "aria-label": "Error", children: [_jsx("h2", { children: "What went wrong" }), _jsx("pre", { class: "code wrong", tabIndex: 0, "aria-label": "Error text", children: trial.error })] })), _jsx(Params, { trial: trial, best: peers.best, start: peers.start }), _jsx(Course, { trial: trial, best: peers.best, first: study.objectives[0]?.name ?? "" }), _jsx(Tail, { study: study.name, trial: number, running: trial.status === "running" }), _jsx(Remarks, { study: study.name, trial: number }), _jsx(Copying, { study: study.name, trial: number })] }));
+    return (_jsxs(_Fragment, { children: [_jsx(Head, { study: study.name, trial: trial, total: study.n, best: bestNumber === number }), _jsxs("div", { class: "halves", children: [_jsx(Facts, { study: study.name, trial: trial }), _jsx(Metrics, { trial: trial, best: peers.best, first: study.objectives.map((o) => o.name) })] }), trial.error && (_jsxs("section", { class: "card", "aria-label": "Error", children: [_jsx("h2", { children: "What went wrong" }), _jsx("pre", { class: "code wrong", tabIndex: 0, "aria-label": "Error text", children: trial.error })] })), _jsx(Params, { trial: trial, best: peers.best, start: peers.start }), _jsx(Course, { trial: trial, best: peers.best, sizes: study.sizes, first: study.objectives[0]?.name ?? "" }), _jsx(Tail, { study: study.name, trial: number, running: trial.status === "running" }), _jsx(Remarks, { study: study.name, trial: number }), _jsx(Copying, { study: study.name, trial: number })] }));
 }
 function Head({ study, trial, total, best }) {
     const [form, setForm] = useState("");
@@ -49,13 +49,15 @@ function Facts({ study, trial }) {
         rows.push(["Took", span(took)]);
     if (trial.cost !== null)
         rows.push(["Cost", exact(trial.cost)]);
-    if (trial.step || trial.until !== null)
+    if (trial.place)
+        rows.push(["Size", trial.place.words]);
+    else if (trial.step || trial.until !== null)
         rows.push(["Steps", trial.until !== null ? `${trial.step} of ${trial.until}` : `${trial.step}`]);
     rows.push(["Worker", trial.worker || "—"], ["Proposed by", trial.by || "—"]);
     if (trial.attempts > 1)
         rows.push(["Attempts", `${trial.attempts}`]);
     if (trial.parent !== null) {
-        rows.push(["Copy of", _jsxs("a", { href: link(study, `trial/${trial.parent[0]}`), children: ["trial ", trial.parent[0], ", from step ", trial.parent[1]] })]);
+        rows.push(["Copy of", _jsxs("a", { href: link(study, `trial/${trial.parent[0]}`), children: ["trial ", trial.parent[0], ", at ", trial.place?.parent ?? `step ${trial.parent[1]}`] })]);
     }
     for (const [name, value] of Object.entries(trial.why ?? {}))
         rows.push([`Why: ${name}`, written(value)]);
@@ -82,16 +84,17 @@ function Params({ trial, best, start }) {
 function mark(other, trial, name) {
     return same(other.params[name], trial.params[name]) ? null : _jsx("span", { class: "differs-mark", title: "differs", children: "\u2260 " });
 }
-function Course({ trial, best, first }) {
+function Course({ trial, best, sizes, first }) {
     const [metric, setMetric] = useState("");
     const names = [...new Set(trial.reports.flatMap((r) => Object.keys(r.metrics)))];
     if (trial.reports.length < 2 || !names.length)
         return null;
     const chosen = metric || (names.includes(first) ? first : names[0]);
-    return (_jsx(Drawn, { figure: course(trial, best, chosen), tools: names.length > 1 && _jsx(Select, { label: "Metric", value: chosen, options: names.map((n) => [n, n]), onChange: setMetric }) }));
+    return (_jsx(Drawn, { figure: course(trial, best, sizes, chosen), tools: names.length > 1 && _jsx(Select, { label: "Metric", value: chosen, options: names.map((n) => [n, n]), onChange: setMetric }) }));
 }
-function course(trial, best, metric) {
-    const points = (t) => t.reports.filter((r) => metric in r.metrics).map((r) => [r.step, r.metrics[metric]]);
+function course(trial, best, sizes, metric) {
+    const told = (t) => t.reports.filter((r) => metric in r.metrics);
+    const points = (t) => told(t).map((r) => [r.across ?? r.step, r.metrics[metric]]);
     const mine = points(trial);
     const theirs = best ? points(best) : [];
     const all = [...mine, ...theirs];
@@ -106,13 +109,15 @@ function course(trial, best, metric) {
         insight: mine.length ? `It began at ${short(mine[0][1])} and ended at ${short(mine[mine.length - 1][1])}.` : "",
         columns: 1,
         legend: [["s0", `trial ${trial.number}`], ...(best && theirs.length ? [["muted", `best, trial ${best.number}`]] : [])],
-        head: ["step", metric],
-        table: mine.map(([step, value]) => [`${step}`, `${value}`]),
+        head: [sizes.length ? "size" : "step", metric],
+        table: told(trial).map((r) => [r.words ?? `${r.step}`, `${r.metrics[metric]}`]),
         panels: [
             {
                 title: "",
                 height: 240,
-                x: { label: "step", kind: "linear", low: 0, high: Math.max(...all.map(([s]) => s)), names: null, clipped: 0 },
+                x: sizes.length
+                    ? { label: "size", kind: "names", low: -0.5, high: sizes.length - 0.5, names: sizes, clipped: 0 }
+                    : { label: "step", kind: "linear", low: 0, high: Math.max(...all.map(([s]) => s)), names: null, clipped: 0 },
                 y: { label: metric, kind: log ? "log" : "linear", low: log ? low / 1.1 : low - pad, high: log ? high * 1.1 : high + pad, names: null, clipped: 0 },
                 marks: [
                     ...(theirs.length ? [{ type: "line", style: "muted", points: theirs, trial: best.number }] : []),
