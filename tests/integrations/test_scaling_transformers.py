@@ -42,7 +42,7 @@ MODELS = {
     "gpt2": (gpt2, "lm_head", 4),
     "llama": (llama, "lm_head", 4),
     "bert": (bert, "cls.predictions.decoder", 4),
-    "vit": (vit, "classifier", 0),
+    "vit": (vit, "classifier", 4),
 }
 
 

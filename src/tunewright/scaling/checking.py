@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from tunewright.errors import ConfigError
 from tunewright.scaling.plans import Plan
 from tunewright.scaling.rules.base import Optimizer
-from tunewright.scaling.tensors import plain
+from tunewright.scaling.tensors import modules_of
 
 Floats = NDArray[np.float64]
 Pair = tuple[Tensor, Tensor]
@@ -290,8 +290,11 @@ class _Taught:
 
 
 def names_of(model: nn.Module) -> dict[str, nn.Module]:
-    """Modules by name, without what compilers and wrappers put into it; the model itself is ``output``."""
-    return {plain(name) or "output": module for name, module in model.named_modules()}
+    """Modules by their first names, without what compilers and wrappers put into them; the model itself is ``output``."""
+    found: dict[int, tuple[str, nn.Module]] = {}
+    for name, module in modules_of(model).items():
+        found.setdefault(id(module), (name or "output", module))
+    return dict(found.values())
 
 
 def take(pairs: Iterable[Pair], count: int) -> list[Pair]:

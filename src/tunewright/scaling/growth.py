@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 import math
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ class Grown:
         depths: For every residual branch: blocks over those of the base, and blocks.
         heads: For every attention module with queries: growth of the size of its heads, 0 if unknown.
         notes: What the user should know.
+        kept: Tensors whose first values are no noise, and so are left as the model sets them.
     """
 
     tensors: dict[str, Tensor]
@@ -33,6 +35,7 @@ class Grown:
     depths: dict[str, tuple[float, int]]
     heads: dict[str, float]
     notes: tuple[str, ...]
+    kept: frozenset[str] = frozenset()
 
 
 class _Stacks:
@@ -114,27 +117,37 @@ def compare(
     _check_names(model, base, stacks)
     tensors: dict[str, Tensor] = {}
     aliases: dict[str, dict[str, Tensor]] = {}
-    lost: list[str] = []
+    lost: dict[str, Weight] = {}
     notes: list[str] = []
+    kept: set[str] = set()
     grows = False
     for name, weight in model.weights.items():
         was = base.weights[stacks.counterpart(name)]
-        other = None
+        if was.std is not None and not math.isfinite(was.std):
+            raise ConfigError(
+                f"First values of the base must be finite; those of {name} are not. Build it anew."
+            )
+        if weight.std is not None and not math.isfinite(weight.std):  # of memory that was never written
+            weight = replace(weight, std=None)
+        other = weight
         if delta is not None and beside is not None:
-            other = delta.weights.get(beside.counterpart(name))
+            other = delta.weights.get(beside.counterpart(name), weight)
         growing = _growing(name, weight, was, other)
         grows = grows or any(growing)
-        role = _asked(name, asked) or _role(weight.owner, weight, growing)
-        if role is None:
-            lost.append(f"{name} {list(weight.shape)}")
+        role = _asked(name, asked) or _role(weight.owner, was, other, growing)
+        aliases[name] = _aliases(weight, was, other, growing, asked)
+        missing = [n for n in weight.tied if n not in aliases[name]]
+        if role is None or missing:
+            lost.update(dict.fromkeys([name] if role is None else missing, weight))
             continue
         depth, blocks = stacks.depth(name)
         tensor = _tensor(name, weight, was, role, weight.owner)
         inside = [b for b, owner in model.branches.items() if not owner or name.startswith(owner + ".")]
         blocks = max(blocks, len(model.branches) if inside else 1)
         tensors[name] = replace(tensor, in_branch=bool(inside), depth=depth, blocks=blocks)
-        aliases[name] = _aliases(name, weight, was, growing, asked)
-        notes.extend(_remarks(name, weight, role))
+        if (was if weight.std is None else weight).patterned:
+            kept.add(name)
+        notes.extend(_remarks(weight, tensor))
     if lost:
         raise ConfigError(_unclassified(lost))
     if not grows and not stacks.grown:
@@ -142,9 +155,15 @@ def compare(
             "The base must be smaller (or larger) than the model; both have the same shapes, so nothing says what grows. Pass "
             "delta, the same model at any other size."
         )
+    if any(w.std is None for w in base.weights.values()):
+        notes.append(
+            "The base has no values (it is on the meta device): first values are taken to be PyTorch's own. Build it with values if "
+            "the model sets its own."
+        )
     depths = {b: stacks.depth(owner + ".") for b, owner in model.branches.items()}
     heads = _heads(model, base, stacks)
-    return Grown(tensors, {k: v for k, v in aliases.items() if v}, depths, heads, tuple(notes))
+    found = {k: v for k, v in aliases.items() if v}
+    return Grown(tensors, found, depths, heads, tuple(notes), frozenset(kept))
 
 
 def _check_roles(asked: Mapping[str, Role], model: Shapes) -> None:
@@ -153,8 +172,11 @@ def _check_roles(asked: Mapping[str, Role], model: Shapes) -> None:
             raise ConfigError(
                 f"A role must be one of {', '.join(get_args(Role))}; got {role!r} for {pattern!r}."
             )
-        if not any(fnmatch.fnmatchcase(name, pattern) for name in model.weights):
-            raise ConfigError(f"Every role must be that of a parameter; {pattern!r} matches none.")
+        names = [n for name, weight in model.weights.items() for n in (name, *weight.tied)]
+        if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
+            close = difflib.get_close_matches(pattern, names, 1)
+            hint = f"Did you mean {close[0]!r}?" if close else "Correct the name."
+            raise ConfigError(f"Every role must be that of a parameter; {pattern!r} matches none. {hint}")
 
 
 def _asked(name: str, roles: Mapping[str, Role]) -> Role | None:
@@ -172,15 +194,13 @@ def _check_names(model: Shapes, base: Shapes, stacks: _Stacks) -> None:
         )
 
 
-def _growing(name: str, weight: Weight, was: Weight, other: Weight | None) -> tuple[bool, ...]:
+def _growing(name: str, weight: Weight, was: Weight, other: Weight) -> tuple[bool, ...]:
     if len(weight.shape) != len(was.shape) or weight.owner != was.owner:
         raise ConfigError(
             f"Model and base may differ only in sizes; {name} is a {weight.owner} weight of shape {list(weight.shape)} here and a "
             f"{was.owner} weight of shape {list(was.shape)} there. Build both with the same function."
         )
     now = tuple(a != b for a, b in zip(weight.shape, was.shape, strict=True))
-    if other is None:
-        return now
     by_delta = tuple(a != b for a, b in zip(other.shape, was.shape, strict=True))
     if any(n and not d for n, d in zip(now, by_delta, strict=True)):
         raise ConfigError(
@@ -190,74 +210,74 @@ def _growing(name: str, weight: Weight, was: Weight, other: Weight | None) -> tu
     return by_delta
 
 
-def _sides(owner: str, weight: Weight) -> tuple[int, int]:
-    """Which dimension is summed over and which is put out."""
-    return (0, 1) if owner in ("embedding", "transposed") else (1, 0)
+def _sums(owner: str, weight: Weight) -> tuple[int, int]:
+    """How many inputs a sum has and how many sums there are, kernels aside."""
+    shape = weight.shape
+    if owner == "embedding":  # picks a row
+        return 1, shape[1]
+    if owner == "transposed":
+        return shape[0] // weight.groups, shape[1] * weight.groups
+    if owner == "bilinear":
+        return shape[1] * shape[2], shape[0]
+    if owner == "other":
+        return shape[-1], shape[-2]
+    return shape[1], shape[0]
 
 
-def _role(owner: str, weight: Weight, growing: tuple[bool, ...]) -> Role | None:
+def _role(owner: str, was: Weight, other: Weight, growing: tuple[bool, ...]) -> Role | None:
     if not any(growing):
         return "scalar"
-    if len(weight.shape) == 1:
-        return "vector"
-    if (
-        owner == "attention" and len(weight.shape) == 3
-    ):  # bias_k, bias_v: vectors with two dimensions of length 1
-        return "vector"
-    if owner == "other":
-        return _role_of_other(weight, growing)
-    into, out = _sides(owner, weight)
-    if any(g for i, g in enumerate(growing) if i not in (into, out)):
+    if was.reparametrized:
         return None
-    if growing[into] and growing[out]:
-        return "hidden"
-    return "output" if growing[into] else "input"
+    if len(was.shape) == 1 or owner == "norm":
+        return "vector"
+    if owner == "attention" and len(was.shape) == 3:
+        return "vector"  # bias_k, bias_v: with two dimensions of length 1
+    if owner == "other":
+        return _role_of_other(was, growing)
+    if owner in ("conv", "transposed") and any(growing[2:]):  # its kernel
+        return None
+    into, out = (a != b for a, b in zip(_sums(owner, was), _sums(owner, other), strict=True))
+    if into:
+        return "hidden" if out else "output"
+    return "input" if out else "scalar"
 
 
-def _role_of_other(weight: Weight, growing: tuple[bool, ...]) -> Role | None:
+def _role_of_other(was: Weight, growing: tuple[bool, ...]) -> Role | None:
     """A tensor of a module that is not known: told only where every reading of its dimensions comes to the same."""
-    if len(weight.shape) == 2 and all(growing):
-        return "hidden"
-    if (
-        weight.shape[0] == 1 and growing[-1] and sum(growing) == 1
-    ):  # added to every example: a token, or places
-        return "vector" if math.prod(weight.shape) == weight.shape[-1] else "input"
+    if len(growing) in (2, 3) and growing[-2:] == (True, True) and not any(growing[:-2]):
+        return "hidden"  # a matrix, or one for each expert
+    if was.shape[0] == 1 and growing[-1] and sum(growing) == 1:  # added to every example: a token, or places
+        return "vector" if math.prod(was.shape[:-1]) == 1 else "input"
     return None
 
 
 def _tensor(name: str, weight: Weight, was: Weight, role: Role, owner: str) -> Tensor:
-    if len(weight.shape) < 2 or role in ("vector", "scalar") or (owner == "other" and len(weight.shape) != 2):
-        fans = (1, math.prod(weight.shape[-1:]), 1.0, math.prod(weight.shape) / math.prod(was.shape))
-        if role == "output":
-            fans = (fans[1], 1, fans[3], 1.0)
-        elif role == "hidden":
-            fans = (fans[1], fans[1], fans[3] ** 0.5, fans[3] ** 0.5)
-    else:
-        into, out = _sides(owner, weight)
-        kernel = math.prod(weight.shape[2:])
-        fan_in = 1 if owner == "embedding" else weight.shape[into] * kernel
-        fans = (
-            fan_in,
-            weight.shape[out] * kernel,
-            weight.shape[into] / was.shape[into],
-            weight.shape[out] / was.shape[out],
-        )
-    if role == "input":
-        fans = (fans[0], fans[1], 1.0, fans[3])
     base = _std(was, name)
     uniform = owner in _UNIFORM and base is not None and base == default_std(was, name)
     own = base if weight.std is None and not uniform else _std(weight, name)
-    return Tensor(
-        name,
-        weight.shape,
-        role,
-        owner,
-        *fans,
-        base,
-        own,
-        uniform=uniform,
-        constant=_constant(weight, was, name),
-    )
+    fans = _fans(weight, was, role, owner)
+    constant = _constant(weight, was, name)
+    return Tensor(name, weight.shape, role, owner, *fans, base, own, uniform=uniform, constant=constant)
+
+
+def _fans(weight: Weight, was: Weight, role: Role, owner: str) -> tuple[int, int, float, float]:
+    """Fan-in, fan-out, and how they have grown."""
+    total = math.prod(weight.shape) / math.prod(was.shape)
+    if role in ("vector", "scalar"):
+        return 1, math.prod(weight.shape[-1:]), 1.0, total
+    if len(weight.shape) < 2 and role == "hidden":
+        raise ConfigError(
+            f"A hidden tensor must have two sides that grow; got one of shape {list(weight.shape)}. Call it a vector."
+        )
+    if (owner == "other" or len(weight.shape) < 2) and role != "hidden":  # one side grows, whichever it is
+        grown = math.prod(a for a, b in zip(weight.shape, was.shape, strict=True) if a != b)
+        left = 1 if weight.shape[0] == 1 else math.prod(weight.shape) // grown  # what is added is in no sum
+        return (left, grown, 1.0, total) if role == "input" else (grown, left, total, 1.0)
+    (into, out), (had, gave) = _sums(owner, weight), _sums(owner, was)
+    kernel = math.prod(weight.shape[2:]) if owner in ("conv", "transposed") else 1
+    fan_in = into if owner == "embedding" else into * kernel
+    return fan_in, out * kernel, 1.0 if role == "input" else into / had, out / gave
 
 
 def _constant(weight: Weight, was: Weight, name: str) -> float:
@@ -279,22 +299,28 @@ def _std(weight: Weight, name: str) -> float | None:
 
 
 def _aliases(
-    name: str, weight: Weight, was: Weight, growing: tuple[bool, ...], asked: Mapping[str, Role]
+    weight: Weight, was: Weight, other: Weight, growing: tuple[bool, ...], asked: Mapping[str, Role]
 ) -> dict[str, Tensor]:
     out: dict[str, Tensor] = {}
-    for other, owner in zip(weight.tied, weight.tied_owners, strict=True):
-        role = _asked(other, asked) or _role(owner, weight, growing)
+    for name, owner in zip(weight.tied, weight.tied_owners, strict=True):
+        role = _asked(name, asked) or _role(owner, was, other, growing)
         if role is not None:
-            out[other] = _tensor(other, weight, was, role, owner)
+            out[name] = _tensor(name, weight, was, role, owner)
     return out
 
 
-def _remarks(name: str, weight: Weight, role: Role) -> list[str]:
+def _remarks(weight: Weight, tensor: Tensor) -> list[str]:
+    name, into, out = tensor.name, tensor.in_growth, tensor.out_growth
     if weight.frozen:
         return [f"{name} is frozen: it keeps its values and gets no rate."]
-    if weight.groups > 1 and role == "input":
+    if weight.groups > 1 and tensor.role == "input":
         return [
             f"{name}: a convolution in {weight.groups} groups whose fan-in does not grow; it has the role of an input."
+        ]
+    if tensor.owner == "other" and tensor.role == "hidden" and into != out:
+        return [
+            f"{name} {list(weight.shape)} is taken to have its outputs first and its inputs last, as in nn.Linear; the one grow by "
+            f"{out:g}, the others by {into:g}. Keep it turned that way, or let both grow alike."
         ]
     return []
 
@@ -312,9 +338,18 @@ def _few(names: list[str]) -> str:
     return ", ".join(names[:_LISTED]) + more
 
 
-def _unclassified(lost: list[str]) -> str:
+def _unclassified(lost: Mapping[str, Weight]) -> str:
+    listed = "; ".join(f"{name} {list(w.shape)}" for name, w in lost.items())
+    kinds = {"reparametrized" if w.reparametrized else w.owner for w in lost.values()}
+    why = "belong to no known kind of module, so their dimensions cannot be told apart"
+    if kinds == {"reparametrized"}:
+        why = "are normalized before they are used (weight or spectral normalization), which no parametrization here is about"
+    elif kinds <= {"conv", "transposed"}:
+        why = "have kernels that grow"
+    elif "reparametrized" in kinds:
+        why += " or are normalized before they are used"
+    first = next(iter(lost))
     return (
-        f"Every tensor needs a role; these {len(lost)} belong to no known kind of module, so their dimensions cannot be told "
-        f"apart: {'; '.join(lost)}. Name them, as roles={{'{lost[0].split()[0]}': 'input'}} (input: only what it puts out "
-        "grows; output: only what it sums over; hidden: both; vector)."
+        f"Every tensor needs a role; these {len(lost)} {why}: {listed}. Name them, as roles={{'{first}': 'input'}} (input: only what it "
+        "puts out grows; output: only what it sums over; hidden: both; vector; scalar: nothing)."
     )

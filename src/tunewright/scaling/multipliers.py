@@ -16,11 +16,11 @@ import torch
 from torch import nn
 
 from tunewright.errors import ConfigError
-from tunewright.scaling.tensors import plain
+from tunewright.scaling.tensors import modules_of
 
-Where = Literal["input", "output", "query", "first third"]
+Where = Literal["input", "output", "logits", "first third"]
 _FACTORS = "_tunewright_factors"
-_PLACES: dict[Where, int] = {"input": 0, "query": 0, "output": 1, "first third": 2}
+_PLACES: dict[Where, int] = {"input": 0, "logits": 0, "output": 1, "first third": 2}
 _KINDS: dict[Any, Any] = {}
 
 
@@ -30,7 +30,7 @@ class Multiplier:
 
     Attributes:
         module: Name of the module that it is hung on.
-        where: On the module's first input, on its output, on the argument ``query`` of an attention module, or on the first third
+        where: On the module's first input, on its output, on the logits of PyTorch's own attention module, or on the first third
             of the output, where a layer makes queries, keys and values at once.
         factor: Its value.
     """
@@ -46,10 +46,16 @@ class _Scaled:
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         before, after, third = getattr(self, _FACTORS)
         if before != 1.0:
-            if args:
-                args = (args[0] * before, *args[1:])
+            place, name = 0, "input"
+            if isinstance(self, nn.MultiheadAttention):
+                # A factor on the keys is one on the logits: the keys' bias adds the same to all of a query's, and drops out of the
+                # softmax. Only where keys are added that come from no input is it the queries that get it.
+                added = self.bias_k is not None or self.add_zero_attn
+                place, name = (0, "query") if added else (1, "key")
+            if len(args) > place:
+                args = (*args[:place], args[place] * before, *args[place + 1 :])
             else:
-                name = "query" if "query" in kwargs else next(iter(kwargs))
+                name = name if name in kwargs else next(iter(kwargs))
                 kwargs = {**kwargs, name: kwargs[name] * before}
         output = super().forward(*args, **kwargs)  # type: ignore[misc]
         if third != 1.0:
@@ -95,7 +101,7 @@ def attach_(model: nn.Module, multipliers: Iterable[Multiplier]) -> None:
         ConfigError: If the model has no module of that name.
     """
     detach_(model)
-    modules = {plain(name): module for name, module in model.named_modules()}
+    modules = modules_of(model)
     wanted: dict[str, list[float]] = {}
     for m in multipliers:
         if m.module not in modules:
@@ -105,6 +111,8 @@ def attach_(model: nn.Module, multipliers: Iterable[Multiplier]) -> None:
         wanted.setdefault(m.module, [1.0, 1.0, 1.0])[_PLACES[m.where]] *= m.factor
     for name, factors in wanted.items():
         module = modules[name]
+        if _has(module):  # used in two places, and so under two names
+            continue
         setattr(module, _FACTORS, tuple(factors))
         module.__class__ = _scaled(type(module))
     for module in model.modules():
@@ -126,12 +134,12 @@ def detach_(model: nn.Module) -> None:
 def attached(model: nn.Module) -> tuple[Multiplier, ...]:
     """The factors that hang on a model, sorted by module."""
     found: list[Multiplier] = []
-    for name, module in model.named_modules():
+    for name, module in modules_of(model).items():
         if _has(module):
-            first: Where = "query" if isinstance(module, nn.MultiheadAttention) else "input"
+            first: Where = "logits" if isinstance(module, nn.MultiheadAttention) else "input"
             places: tuple[Where, ...] = (first, "output", "first third")
             factors = zip(places, getattr(module, _FACTORS), strict=True)
-            found += [Multiplier(plain(name), where, factor) for where, factor in factors if factor != 1]
+            found += [Multiplier(name, where, factor) for where, factor in factors if factor != 1]
     return tuple(sorted(found, key=lambda m: (m.module, m.where)))
 
 
@@ -154,7 +162,7 @@ def unreached(model: nn.Module, *inputs: Any) -> tuple[str, ...]:
     finally:
         for handle in held:
             handle.remove()
-    return tuple(plain(n) for n, m in model.named_modules() if _has(m) and id(m) not in called)
+    return tuple(n for n, m in modules_of(model).items() if _has(m) and id(m) not in called)
 
 
 def _has(module: nn.Module) -> bool:

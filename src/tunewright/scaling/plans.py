@@ -13,6 +13,8 @@ Example:
 from __future__ import annotations
 
 import hashlib
+import math
+import re
 import warnings
 import weakref
 from collections.abc import Mapping
@@ -31,12 +33,13 @@ from tunewright.scaling.multipliers import Multiplier, Where
 from tunewright.scaling.rules import rule as rule_named
 from tunewright.scaling.rules.architecture import ArchitectureAware
 from tunewright.scaling.rules.base import OPTIMIZERS, Optimizer, Role, Rule, Scales, Setting, Tensor, Tuned
-from tunewright.scaling.tensors import PACKED, Shapes, plain, shapes
+from tunewright.scaling.tensors import PACKED, Shapes, modules_of, parameters_of, shapes
 
 Form = Literal["multipliers", "folded"]
 Sized = nn.Module | Shapes | Mapping[str, Any]
 Start = Literal["normal", "uniform", "constant", "keep"]
-_CARRIERS = frozenset({"linear", "conv", "embedding", "transposed"})
+_CARRIERS = frozenset({"linear", "conv", "embedding", "transposed", "bilinear"})
+_CARRIED = re.compile(r"(?:^|\.)(?:weight|weight_v|weight_orig|parametrizations\.weight\.original1?)$")
 
 
 class ScalingWarning(UserWarning):
@@ -115,20 +118,32 @@ class Plan:
     def init_(self, model: nn.Module, seed: int = 0) -> nn.Module:
         """Draws the first values of every tensor that is trained, each from a stream of its own name and the seed.
 
+        Rows of embeddings that stand for padding stay zero.
+
         Raises:
-            ConfigError: If the model is not the one that the plan was made for, or has no values (meta device).
+            ConfigError: If the model is not the one that the plan was made for, has no values (meta device), or a tensor has been
+                frozen since.
         """
         named = self._match(model)
+        drawn = {n: e for n, e in self.entries.items() if not e.frozen and e.start != "keep"}
+        for name in drawn:
+            if named[name].device.type == "meta":
+                raise ConfigError(
+                    f"A model must have values to be initialised; {name} is on the meta device. Call model.to_empty(device=...)."
+                )
+            if not named[name].requires_grad:
+                raise ConfigError(
+                    f"What is not trained must be frozen when a plan is made; {name} has been frozen since, and drawing its first "
+                    "values would overwrite it. Make the plan of the model as it is now, or freeze it afterwards."
+                )
         with torch.no_grad():
-            for name, entry in self.entries.items():
-                if entry.frozen or entry.start == "keep":
-                    continue
-                parameter = named[name]
-                if parameter.device.type == "meta":
-                    raise ConfigError(
-                        f"A model must have values to be initialised; {name} is on the meta device. Call model.to_empty(device=...)."
-                    )
-                parameter.copy_(_drawn(entry, seed))
+            for name, entry in drawn.items():
+                named[name].copy_(_drawn(entry, seed))
+            for name, module in modules_of(model).items():
+                if isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.padding_idx is not None:
+                    own = f"{name}.weight".lstrip(".")
+                    if any(own in (n, *e.tied) for n, e in drawn.items()):
+                        module.weight[module.padding_idx].zero_()
         return model
 
     def attach_(self, model: nn.Module) -> nn.Module:
@@ -166,10 +181,11 @@ class Plan:
             Groups with ``params``, ``lr``, ``weight_decay``, their ``names``, and ``scale``, the factor on the rate.
 
         Raises:
-            ConfigError: If a number is out of range, or no model is there.
+            ConfigError: If a number is out of range, no model is there, or a tensor that was frozen when the plan was made is not.
         """
-        if not lr >= 0 or not weight_decay >= 0:
-            raise ConfigError(f"Rate and decay must be 0 or more; got lr={lr}, weight_decay={weight_decay}.")
+        for what, value in (("lr", lr), ("weight_decay", weight_decay), ("eps", eps)):
+            if value is not None and not 0 <= value < math.inf:
+                raise ConfigError(f"{what} must be a finite number of 0 or more; got {value:g}. Correct it.")
         owner = model if model is not None else (self._model() if self._model else None)
         if owner is None:
             raise ConfigError("param_groups needs the model of the plan; it is gone. Pass model=model.")
@@ -182,12 +198,19 @@ class Plan:
             )
         if weight_decay and self.optimizer == "adam" and self.rule != "sp":
             warnings.warn(
-                f"Adam adds its decay to the gradient and then normalises, so under {self.rule} the decay of wide layers vanishes, "
-                "which a coordinate check does not show. Use AdamW and plan(..., optimizer='adamw').",
+                f"Adam adds its decay to the gradient and normalises both, so how much decays depends on the size of gradients: under "
+                f"{self.rule} it is scaled only by how they begin, and a coordinate check does not show what is lost later. Use AdamW "
+                "and plan(..., optimizer='adamw').",
                 ScalingWarning,
                 2,
             )
         named = self._match(owner)
+        thawed = [n for n, e in self.entries.items() if e.frozen and named[n].requires_grad]
+        if thawed:
+            raise ConfigError(
+                f"What is trained must be trainable when a plan is made; {thawed[0]} was frozen then and has no rate. Make the plan "
+                "anew, now that it is trained."
+            )
         groups: dict[tuple[float, float, float], dict[str, Any]] = {}
         for name, e in self.entries.items():
             if e.frozen:
@@ -259,13 +282,21 @@ class Plan:
             ) from None
 
     def _match(self, model: nn.Module) -> dict[str, nn.Parameter]:
-        named = {plain(n): p for n, p in model.named_parameters()}
-        wrong = [n for n, e in self.entries.items() if n not in named or tuple(named[n].shape) != e.shape]
-        wrong += [n for n in named if n not in self.entries]
-        if wrong:
+        if not isinstance(model, nn.Module):
             raise ConfigError(
-                f"A plan fits only the model that it was made for; this one differs in {wrong[0]} and {len(wrong) - 1} more. Make "
-                "a plan for this model."
+                f"A plan is applied to a torch.nn.Module; got {type(model).__name__}. Pass the model itself."
+            )
+        named = parameters_of(model)
+        own = {id(named[n]): n for n in self.entries if n in named}
+        wrong = [n for n, e in self.entries.items() if n not in named or tuple(named[n].shape) != e.shape]
+        wrong += [n for n in self.entries if n in named and own[id(named[n])] != n]  # tied since
+        wrong += [t for n, e in self.entries.items() for t in e.tied if named.get(t) is not named.get(n)]
+        wrong += [n for n, p in named.items() if id(p) not in own]
+        wrong = list(dict.fromkeys(wrong))
+        if wrong:
+            more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+            raise ConfigError(
+                f"A plan fits only the model that it was made for; this one differs in {wrong[0]}{more}. Make a plan for this model."
             )
         return named
 
@@ -345,15 +376,15 @@ class _Maker:
         self.model, self.grown = model, grown
         self.notes: list[str] = []
         self.factors: dict[tuple[str, Where], float] = {}
-        depths = [t.depth for t in grown.tensors.values()]
-        self.depth = max(depths)
+        self.depth = max(t.depth for t in grown.tensors.values())
+        self.lone = [n for n, t in grown.tensors.items() if t.depth != 1 and not t.in_branch]
         if self.depth != 1 and "depth" not in rule.transfers:
             self.notes.append(
                 f"{rule.name} is about width; depth grows {self.depth:g} times here and the best rate may move. Take depth-mup."
             )
-        elif self.depth != 1 and not model.branches:
+        elif self.lone:
             raise ConfigError(
-                f"{rule.name} scales residual branches when depth grows; none was found. Name them: "
+                f"{rule.name} scales residual branches when depth grows; none was found around {self.lone[0]}. Name them: "
                 "branches={'blocks.0.branch': 'blocks.0', ...}, the module whose output is added, and its block."
             )
 
@@ -369,8 +400,13 @@ class _Maker:
             found = Scales()
         self._alias(tensor, found, setting)
         multiplier = found.multiplier
-        hung = weight.owner in _CARRIERS and tensor.name.endswith(".weight")
+        hung = weight.owner in _CARRIERS and bool(_CARRIED.search(tensor.name))
         if multiplier != 1 and (self.form == "folded" or not hung):
+            if tensor.name in self.grown.kept or found.std is None or weight.reparametrized:
+                raise ConfigError(
+                    f"{tensor.name} stays as the model sets it, so its factor of {multiplier:g} cannot be put into its values; use "
+                    "form='multipliers', or let the model multiply what it puts out."
+                )
             if weight.tied:
                 raise ConfigError(
                     f"{tensor.name} is tied to {weight.tied[0]}, so it cannot be multiplied in one place alone; use "
@@ -402,13 +438,22 @@ class _Maker:
 
     def _alias(self, tensor: Tensor, found: Scales, setting: Setting) -> None:
         """A tied tensor is multiplied in each of its places by what that place asks for; it has but one rate."""
+        if self.model.weights[tensor.name].frozen:
+            return
         for other, seen in self.grown.aliases.get(tensor.name, {}).items():
             there = self.rule.scales(seen, setting)
-            if there.lr != found.lr:
-                raise ConfigError(
-                    f"{tensor.name} and {other} are one tensor and {self.rule.name} has two rates for it (x {found.lr:g} and "
-                    f"x {there.lr:g}). Untie them, or take mup."
-                )
+            for what in ("lr", "std", "eps"):
+                here, elsewhere = getattr(found, what), getattr(there, what)
+                if (
+                    here is not None
+                    and elsewhere is not None
+                    and not math.isclose(here, elsewhere, rel_tol=0.25)
+                ):
+                    name = {"lr": "rates", "std": "deviations of first values", "eps": "factors of eps"}[what]
+                    raise ConfigError(
+                        f"{tensor.name} and {other} are one tensor and {self.rule.name} has two {name} for it ({here:g} and "
+                        f"{elsewhere:g}). Untie them, or take a rule that has one, as mup with Adam."
+                    )
             if there.multiplier == 1:
                 continue
             if self.form == "folded":
@@ -429,6 +474,12 @@ class _Maker:
                     f"How {tensor.name} starts is not known, so its values are left as they are. Build the base with values."
                 )
             return "keep", 0.0, 0.0
+        if tensor.name in self.grown.kept:
+            hidden = " and do not follow the size" if tensor.role in ("hidden", "output") else ""
+            self.notes.append(
+                f"{tensor.name}: its first values are no noise around zero, so they stay as the model sets them{hidden}."
+            )
+            return "keep", 0.0, 0.0
         if found.std == 0:
             return "constant", 0.0, tensor.constant
         return ("uniform" if tensor.uniform else "normal"), found.std, 0.0
@@ -440,20 +491,30 @@ class _Maker:
             if factor != 1:
                 self.factors[branch, "output"] = self.factors.get((branch, "output"), 1.0) * factor
         for module, growth in self.grown.heads.items():
-            if not growth:
+            if not growth and self.rule.attention(4.0, self.setting(1.0, 1)) != 1:
                 self.notes.append(
                     f"The size of the heads at {module} is not known; if it grows, attention is not rescaled. Give the module "
                     "an attribute num_heads."
                 )
             factor = self.rule.attention(growth or 1.0, self.setting(1.0, 1))
+            where = self._where_of_queries(module)
             if factor != 1:
-                where = self._where_of_queries(module)
                 self.factors[module, where] = self.factors.get((module, where), 1.0) * factor
+            if factor != 1 and where == "first third":
+                self.notes.append(
+                    f"{module} is taken to put out all queries, then all keys, then all values; if it puts them out head by head, "
+                    "attention is not rescaled as it should be."
+                )
+        if self.model.unread and self.rule.attention(4.0, self.setting(1.0, 1)) != 1:
+            self.notes.append(
+                f"What makes the queries of {' and '.join(self.model.unread)} was not found; if the size of heads grows, attention is "
+                "not rescaled. Call that layer q_proj, and give its module num_heads."
+            )
         return tuple(Multiplier(m, w, f) for (m, w), f in sorted(self.factors.items()))
 
     def _where_of_queries(self, module: str) -> Where:
         if f"{module}.weight" not in self.model.weights:
-            return "query"
+            return "logits"
         return "first third" if module.rpartition(".")[2] in PACKED else "output"
 
 

@@ -15,7 +15,7 @@ from tunewright import scaling
 from tunewright.bench.micro import CharTransformer, ConvNet, Mlp, ResidualMlp
 from tunewright.errors import ConfigError
 from tunewright.scaling import multipliers
-from tunewright.scaling.tensors import plain
+from tunewright.scaling.tensors import modules_of, parameters_of
 
 
 def mlp_plan(name: str = "mup", width: int = 128, **more: Any) -> scaling.Plan:
@@ -111,21 +111,27 @@ def test_pytorchs_own_transformer_layer_is_scaled_in_training_and_in_fused_infer
     with torch.no_grad():
         assert torch.allclose(model.eval()(x), trained, atol=1e-6)
     assert not torch.allclose(model(torch.ones(1, 3, 64)), plain_out, atol=1e-3)
-    assert scaling.Multiplier("self_attn", "query", 0.5) in plan.multipliers
+    assert scaling.Multiplier("self_attn", "logits", 0.5) in plan.multipliers
 
 
 def test_attention_logits_of_pytorchs_module_are_what_the_rule_says() -> None:
-    """With the values of the base and a head four times as large, the weights of attention follow q k / d, not over its root."""
+    """With a head four times that of the base, the weights of attention follow q k / d, not over its root; biases as well."""
     attention = nn.MultiheadAttention(64, 4, batch_first=True)
     plan = scaling.plan("mup", attention, nn.MultiheadAttention(16, 4, batch_first=True))
     plan.apply_(attention)
-    x = torch.randn(1, 5, 64, generator=torch.Generator().manual_seed(0))
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(1, 5, 64, generator=g)
+    with torch.no_grad():
+        attention.in_proj_bias.copy_(torch.randn(192, generator=g))
     _, weights = attention(x, x, x, average_attn_weights=False)
-    q, k, _ = (x @ attention.in_proj_weight.T).view(1, 5, 3, 4, 16).permute(2, 0, 3, 1, 4)
+    made = x @ attention.in_proj_weight.T + attention.in_proj_bias
+    q, k, _ = made.view(1, 5, 3, 4, 16).permute(2, 0, 3, 1, 4)
     expected = torch.softmax(
         q @ k.transpose(-1, -2) / 16 * 2, dim=-1
     )  # over d, and as at the base, where d is 4
     assert torch.allclose(weights, expected, atol=1e-6)
+    _, named = attention(query=x, key=x, value=x, average_attn_weights=False)
+    assert torch.equal(named, weights)
 
 
 def test_two_compiled_models_of_one_class_keep_their_own_factors() -> None:
@@ -164,9 +170,47 @@ def test_factors_that_no_forward_pass_reaches_are_found() -> None:
     assert multipliers.unreached(proper, torch.ones(1, 64)) == ()
 
 
+class Wrapped(nn.Module):
+    """As the wrappers for parallel training: the model is all that it has."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.module(x)
+
+
+class Confusing(nn.Module):
+    """Has a part of its own that is called as wrappers call what they wrap."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1, width))
+        self.module, self.module_list = nn.Linear(7, width), nn.ModuleList([nn.Linear(width, 3)])
+
+
 def test_names_are_the_same_under_wrappers() -> None:
-    assert plain("_orig_mod.module.blocks.0._fsdp_wrapped_module.weight") == "blocks.0.weight"
-    assert plain("modules.module_list.weight") == "modules.module_list.weight"
+    model = Mlp(width=8)
+    names = set(parameters_of(model))
+    assert names == {n for n, _ in model.named_parameters()}
+    model.hidden[0] = torch.compile(model.hidden[0], backend="eager")
+    wrapped = Wrapped(torch.compile(Wrapped(model), backend="eager"))
+    assert set(parameters_of(wrapped)) == names
+    assert modules_of(wrapped)[""] is model
+
+
+def test_a_part_called_module_keeps_its_name() -> None:
+    plan = scaling.plan("mup", Confusing(32), Confusing(16))
+    assert list(plan.entries) == [
+        "module.bias",
+        "module.weight",
+        "module_list.0.bias",
+        "module_list.0.weight",
+        "weight",
+    ]
+    assert plan.entries["module.weight"].shape == (32, 7)
+    plan.apply_(Wrapped(Confusing(32)))
 
 
 def test_convolutions_and_their_groups() -> None:
@@ -184,13 +228,13 @@ class Odd(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.place = nn.Parameter(torch.randn(7, width))
-        self.mix = nn.Parameter(torch.randn(2, width, width))
+        self.mix = nn.Parameter(torch.randn(width, 2, width))
         self.out = nn.Linear(width, 3)
 
 
 def test_all_tensors_without_a_role_are_named_at_once() -> None:
     with pytest.raises(
-        ConfigError, match=r"these 2 belong to no known kind.*mix \[2, 64, 64\]; place \[7, 64\]"
+        ConfigError, match=r"these 2 belong to no known kind.*mix \[64, 2, 64\]; place \[7, 64\]"
     ):
         scaling.plan("mup", Odd(64), Odd(32))
     plan = scaling.plan("mup", Odd(64), Odd(32), roles={"place": "input", "m*": "hidden"})
@@ -244,7 +288,8 @@ def test_coupled_decay_with_adam_is_warned_of() -> None:
         (lambda: mlp_plan(optimizer="rmsprop"), "optimizer must be one of"),
         (lambda: mlp_plan("sp-layerwise", optimizer="kfac"), "has rates for"),
         (lambda: mlp_plan(form="hooks"), "form must be"),
-        (lambda: mlp_plan().param_groups(-1.0, model=Mlp(width=128)), "must be 0 or more"),
+        (lambda: mlp_plan().param_groups(-1.0, model=Mlp(width=128)), "number of 0 or more"),
+        (lambda: mlp_plan().param_groups(1.0, float("inf")), "weight_decay must be"),
         (lambda: mlp_plan().param_groups(1.0), "Pass model"),
         (lambda: mlp_plan().init_(Mlp(width=64)), "fits only the model"),
         (lambda: scaling.Plan.from_json("{}"), "A saved plan must be"),
