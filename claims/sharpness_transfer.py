@@ -60,10 +60,23 @@ def run(quick: bool) -> Result:
         torch.set_num_threads(threads)
 
 
-def _run(quick: bool, seeds: tuple[int, ...], baseline: str, x: Any, y: Any) -> Result:
+def _network(width: int = 32) -> Any:
+    """Two hidden layers without biases, with first values that keep variances."""
     import torch
 
     from tunewright.bench.micro import Mlp
+
+    model = Mlp(width=width, bias=False)
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.Linear):
+            gain = 1.0 if layer is model.outlet else 2.0
+            torch.nn.init.normal_(layer.weight, std=(gain / layer.in_features) ** 0.5)
+    return model
+
+
+def _run(quick: bool, seeds: tuple[int, ...], baseline: str, x: Any, y: Any) -> Result:
+    import torch
+
     from tunewright.scaling import Family
     from tunewright.scaling.checking import slope
     from tunewright.scaling.rates import rate_check
@@ -76,17 +89,7 @@ def _run(quick: bool, seeds: tuple[int, ...], baseline: str, x: Any, y: Any) -> 
         while True:
             yield x[rows], y[rows]
 
-    class Network(Mlp):
-        """Without biases, with first values that keep variances."""
-
-        def __init__(self, width: int = 32) -> None:
-            super().__init__(width=width, bias=False)
-            for layer in self.modules():
-                if isinstance(layer, torch.nn.Linear):
-                    gain = 1.0 if layer is self.outlet else 2.0
-                    torch.nn.init.normal_(layer.weight, std=(gain / layer.in_features) ** 0.5)
-
-    family = Family(Network, base={"width": 32})
+    family = Family(_network, base={"width": 32})
     more: dict[str, Any] = {"optimizer": "sgd", "seeds": seeds}
     sizes = (32, 64, 128) if quick else (32, 256, 1024)
     narrower = (32, 64, 128) if quick else (32, 128, 512)

@@ -156,8 +156,7 @@ def optimum(
     # Where a scheduler let few rates through, the best of them may be far from the best; one that diverged was tried, too.
     margin = EDGE * (high - low)
     least, most = max(low + margin, float(z.min()) + _HAIR), min(high - margin, float(z.max()) - _HAIR)
-    z, loss, more = z[good], loss[good], more[good]
-    n = len(z)
+    z, loss, more, n = z[good], loss[good], more[good], int(good.sum())
     # The first row is the trainings as they are, the others resample them.
     rows = np.vstack([np.arange(n), rng.integers(0, n, size=(_DRAWS, n))])
     found = _lowest(z[rows], loss[rows], more[rows])
