@@ -17,7 +17,7 @@ document.addEventListener('securitypolicyviolation',
   e => window.__violations.push(e.violatedDirective + ' ' + e.blockedURI + ' ' + e.sample));
 """
 # Refusals that a page is made for: a chart of a study that has too few results, what no trial printed.
-_WORDED = re.compile(r"/api/v1/studies/[^/]+/(charts/|trials/\d+/log)")
+_WORDED = re.compile(r"/api/v1/studies/[^/]+/(charts/|transfer|trials/\d+/log)")
 _LOCAL = ("127.0.0.1", "localhost", "[::1]", "::1")
 
 

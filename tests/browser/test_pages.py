@@ -66,7 +66,7 @@ def test_a_trial_and_the_table_say_sizes(visit: Open) -> None:
     page = visit(driving.of("small to large", "trial/0"))
     facts = page.get_by_role("region", name="Facts").inner_text()
     assert "width 256 · step 2,000" in facts
-    course = page.get_by_role("region", name="Course of loss")
+    course = page.get_by_role("region", name="Course of loss", exact=True)
     course.get_by_role("button", name="Table").click()
     assert "width 64 · step 200" in course.inner_text()
     table = visit(driving.of("small to large", "trials")).get_by_role("region", name="Trials:")

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 STATIC = Path(__file__).parent / "static"
 PAGES = frozenset({
-    "explore", "trials", "parameters", "curves", "pareto", "timeline", "lineage", "inside", "surrogate", "stopping",
+    "explore", "trials", "parameters", "curves", "pareto", "timeline", "lineage", "inside", "surrogate", "stopping", "transfer",
     "report",
 })  # fmt: skip
 _KINDS = {

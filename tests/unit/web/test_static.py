@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tunewright.web import ui
+
 ROOT = Path(__file__).resolve().parents[3]
 STATIC = ROOT / "src" / "tunewright" / "web" / "static"
 UI = ROOT / "ui"
@@ -29,6 +31,13 @@ def test_every_source_has_its_module_and_every_module_its_source() -> None:
         p.relative_to(STATIC / "app").with_suffix("").as_posix() for p in (STATIC / "app").rglob("*.js")
     }
     assert sources == modules
+
+
+def test_the_server_answers_at_the_address_of_every_page() -> None:
+    text = (STATIC / "app" / "pages.js").read_text(encoding="utf-8")
+    pages = set(re.findall(r"^    (\w+): \{ words:", text, re.MULTILINE))
+    assert "transfer" in pages
+    assert pages - {"overview"} == ui.PAGES
 
 
 def test_every_import_is_there() -> None:
