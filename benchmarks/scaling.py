@@ -146,15 +146,18 @@ def coordinates(ladder: Ladder, rule: str, optimizer: str) -> dict[str, Any]:
     """Changes of scores and hidden units on the digits after three steps."""
     from tunewright.scaling.coordinates import coordinate_check
 
+    second = optimizer in ("kfac", "shampoo")
+    # Their steps take roots and inverses of matrices of the width
+    widths = tuple(w for w in ladder.coordinates if w <= 1024 or not second)
     found = coordinate_check(
         _family("mlp"),
         rule,
         _digits(256),
-        sizes=ladder.coordinates,
+        sizes=widths,
         seeds=range(ladder.seeds),
         optimizer=optimizer,  # type: ignore[arg-type]
         lr=2.0 ** (_SHIFT.get(rule, 0) + _START[optimizer]),
-        make=_second_order if optimizer in ("kfac", "shampoo") else None,
+        make=_second_order if second else None,
     )
     ends = {}
     for name, module in (("scores", "output"), ("hidden", "activation#2")):
@@ -164,12 +167,12 @@ def coordinates(ladder: Ladder, rule: str, optimizer: str) -> dict[str, Any]:
     name, steepest = found.worst
     wanted = rule not in ("sp", "sp-layerwise", "sp-no-alignment", "ntk", "mean-field")
     return _row(
-        f"coordinate check, {rule}, {optimizer}, widths {ladder.coordinates[0]} to {ladder.coordinates[-1]}",
+        f"coordinate check, {rule}, {optimizer}, widths {widths[0]} to {widths[-1]}",
         _COORDINATES.get(rule, "-") if optimizer == "adam" else "-",
         "no slope beyond 1/4" if wanted else "a slope beyond 1/4 is shown where the rule's theory has one",
         f"{measured}; steepest slope {steepest:+.2f} at {name}",
         found.passed if wanted else None,
-        widths=list(ladder.coordinates),
+        widths=list(widths),
         seeds=ladder.seeds,
         slopes=found.slopes,
         **ends,

@@ -278,7 +278,7 @@ def rows(quick: bool) -> list[dict[str, Any]]:
         return summary(task, [searches(task, 0, 10, 1)])
     few, many = digits(80), letters(60)
     out = summary(few, [searches(few, seed, 15, 2) for seed in range(5)])
-    return out + summary(many, [searches(many, seed, 15, 1, both=False) for seed in range(5)])
+    return out + summary(many, [searches(many, seed, 15, 1, both=True) for seed in range(5)])
 
 
 def main(argv: list[str] | None = None) -> int:
