@@ -114,7 +114,8 @@ def scaled(
         batch_to: Examples per step wanted.
         lr: Learning rate at the former.
         betas: Of Adam, at the former; each is taken to the power of the ratio, so that an example is remembered as long as before.
-        eps: Of Adam, at the former; divided by the root of the ratio under ``"sqrt"``, as gradients shrink by it.
+        eps: Of Adam, at the former; under ``"sqrt"`` it shrinks as the root of the squares of gradients does, by the root of the
+            ratio where gradients are all noise.
         rule: How the rate goes with the batch size; see ``rate_factor``.
         momentum: Whether the averages change too.
         noise: See ``rate_factor``.
@@ -133,7 +134,7 @@ def scaled(
     return AdamSetting(
         lr * rate_factor(ratio, rule=rule, noise=noise),
         (betas[0] ** power, betas[1] ** power),
-        eps / math.sqrt(ratio) if rule == "sqrt" else eps,
+        eps * math.sqrt(1.0 - noise + noise / ratio) if rule == "sqrt" else eps,
     )
 
 

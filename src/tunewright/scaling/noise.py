@@ -59,8 +59,7 @@ class NoiseScale:
         Raises:
             ConfigError: If the batch is not above 0.
         """
-        if not batch > 0:
-            raise ConfigError(f"A batch size must be above 0; got {batch}. Give the number of examples.")
+        _above_zero(batch)
         return 1.0 / (1.0 + self.size / batch)
 
     def overhead(self, batch: float) -> float:
@@ -72,9 +71,13 @@ class NoiseScale:
         Raises:
             ConfigError: If the batch is not above 0.
         """
-        if not batch > 0:
-            raise ConfigError(f"A batch size must be above 0; got {batch}. Give the number of examples.")
+        _above_zero(batch)
         return batch / self.size
+
+
+def _above_zero(batch: float) -> None:
+    if not batch > 0:
+        raise ConfigError(f"A batch size must be above 0; got {batch}. Give the number of examples.")
 
 
 def two_batch_estimate(

@@ -163,3 +163,11 @@ def test_other_optimizers_are_refused_and_left_alone() -> None:
     with pytest.raises(ConfigError, match="batch size"):
         batch_rule.rescale_(adam, 1, 0)
     assert made.param_groups[0]["lr"] == adam.param_groups[0]["lr"] == 0.1
+
+
+def test_eps_shrinks_with_the_root_of_the_squares_for_any_share_of_noise() -> None:
+    for noise in (0.0, 0.3, 1.0):
+        found = batch_rule.scaled(4, 64, 1e-3, eps=1e-6, noise=noise)
+        assert found.eps == pytest.approx(1e-6 * (1 - noise + noise / 16) ** 0.5)
+        # The rate grows by the ratio times that same root: the path of an example stays, with eps or without.
+        assert found.eps / 1e-6 == pytest.approx(found.lr / 1e-3 / 16)
