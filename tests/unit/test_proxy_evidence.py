@@ -10,6 +10,7 @@ from study_helpers import quiet
 
 import tunewright as tw
 from tunewright import catalog
+from tunewright.core.events import Ended
 from tunewright.core.problem import Problem
 from tunewright.errors import ConfigError, InvalidTrial
 from tunewright.scaling import Scale
@@ -23,6 +24,13 @@ COSTS = [1 / 256, 1 / 64, 1 / 16]
 
 def opened(scale: Scale = SCALE, method: str = "random", **more: Any) -> tw.Study:
     return tw.Study.open("s", SPACE, scale=scale, method=method, storage="memory", **more)
+
+
+def over(study: tw.Study, asked: Any, outcome: Any) -> None:
+    """Ends an asked trial as a worker would that is lost or killed."""
+    study.session.record(
+        Ended(asked.number, asked.token, outcome, None, study.trials[asked.number].step, error="gone")
+    )
 
 
 def valley(trial: tw.Attempt, drift: float = 0.0, noise: float = 0.0) -> float:
@@ -50,7 +58,7 @@ def test_a_lost_worker_says_nothing_of_the_rate() -> None:
         asked = study.ask()
         assert asked is not None
         asked.report(SCALE.stages[0].end, loss=valley_at(asked.params["lr"]))
-        study.tell(asked, outcome="lost" if i % 2 else "failed", error="gone")
+        over(study, asked, "lost" if i % 2 else "failed")
     found = study.transfer()
     assert found.verdicts[0].trainings[0].loss < math.inf
     assert len([t for t in found.verdicts[0].trainings if math.isinf(t.loss)]) == 10
@@ -68,7 +76,7 @@ def test_few_trainings_that_diverged_at_a_large_size_refuse_nothing() -> None:
         assert asked is not None
         for stage in SCALE.stages[:2]:
             asked.report(stage.end, loss=valley_at(asked.params["lr"]))
-        study.tell(asked, outcome="failed" if i < 4 else "killed", error="gone")
+        over(study, asked, "failed" if i < 4 else "killed")
     found = study.transfer()
     assert [t.trial for t in found.verdicts[0].trainings if t.sizes["width"] == 256] == [0, 1, 2, 3]
     assert found.settings["lr"] == pytest.approx(2**-7, rel=0.1)
@@ -147,7 +155,7 @@ def test_a_proxy_may_be_as_large_as_the_target_and_never_larger() -> None:
     with pytest.raises(ConfigError, match=r"Swap them"):
         Scale({"width": (128, 64)})
     with pytest.raises(ConfigError, match=r"Write \{'width': \(64, 512\)\}"):
-        Scale({"width": 64})  # type: ignore[dict-item]
+        Scale({"width": 64})
 
 
 def test_rules_that_the_evidence_cannot_tell_apart_are_said_to_be_so() -> None:

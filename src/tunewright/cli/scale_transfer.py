@@ -69,7 +69,8 @@ def _show(found: Transfer) -> None:
 def drift(verdict: dict[str, Any]) -> str:
     """How the best rate moves with the size."""
     at, low, high = verdict["drift"]
-    return f"it moves by {at:+.2f} [{low:+.2f}, {high:+.2f}] doublings for each of the size"
+    at_one = ", at one length of training," if verdict["length"] else ""
+    return f"it moves{at_one} by {at:+.2f} [{low:+.2f}, {high:+.2f}] doublings for each of the size"
 
 
 def _row(size: dict[str, Any]) -> tuple[Any, ...]:

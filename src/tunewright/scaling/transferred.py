@@ -157,7 +157,7 @@ class Transfer:
                 "name": named(self.scale.target),
                 "sizes": self.scale.target,
                 "steps": self.scale.target_steps,
-            },  # type: ignore[index]
+            },
             "objective": self.objective.name,
             "parameter": self.parameter,
             "rule": self.rule,

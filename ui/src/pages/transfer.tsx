@@ -46,5 +46,5 @@ function moves(told: Told, rule: Rule): string {
   const claim = rule.claims ? "Claims that the best rate stays as sizes grow" : "Does not claim that the best rate stays; it is extrapolated";
   if (!rule.drift) return `${claim}.`;
   const [at, low, high] = rule.drift.map((v) => `${v < 0 ? "−" : "+"}${Math.abs(v).toFixed(2)}`);
-  return `${claim}. For each doubling of the size the best ${told.parameter} moved by ${at} doublings (${low} to ${high}).`;
+  return `${claim}. ${rule.length ? "At one length, for" : "For"} each doubling of the size the best ${told.parameter} moved by ${at} doublings (${low} to ${high}).`;
 }

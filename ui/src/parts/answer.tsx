@@ -40,6 +40,7 @@ export function Answer({ study, told, error }: { study: string; told?: Told | un
   const alone = told === undefined && error === undefined;
   const got = useTransfer(study);
   const [found, wrong] = alone ? [got.data, got.error] : [told, error];
+  const law = found?.rules.find((r) => r.rule === found.rule)?.length;
   const title = found ? `For ${found.target.name}` : "For the target";
   const tools = alone && <a href={link(study, "transfer")}>How that was found</a>;
   if (!found) return <Card title={title} wide tools={tools}><Empty>{wrong || "…"}</Empty></Card>;
@@ -61,6 +62,7 @@ export function Answer({ study, told, error }: { study: string; told?: Told | un
           <p class="small">
             Under {found.rule}; the range of {found.parameter} is an interval of 90 percent. {price(found.cost)}
           </p>
+          {law && <p class="small">Length of training: {law.words}.</p>}
         </>
       ) : (
         <>

@@ -27,5 +27,5 @@ function moves(told, rule) {
     if (!rule.drift)
         return `${claim}.`;
     const [at, low, high] = rule.drift.map((v) => `${v < 0 ? "−" : "+"}${Math.abs(v).toFixed(2)}`);
-    return `${claim}. For each doubling of the size the best ${told.parameter} moved by ${at} doublings (${low} to ${high}).`;
+    return `${claim}. ${rule.length ? "At one length, for" : "For"} each doubling of the size the best ${told.parameter} moved by ${at} doublings (${low} to ${high}).`;
 }
