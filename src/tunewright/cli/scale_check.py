@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from tunewright.cli.common import assignments, emit
+from tunewright.cli.common import emit
 from tunewright.cli.exits import DONE, INTERNAL, say
-from tunewright.cli.scale_plan import family_of, model_options, whole
+from tunewright.cli.scale_plan import family_of, model_options, once, whole
 from tunewright.errors import ConfigError
 
 KINDS = ("coordinates", "rates", "sharpness", "warmup")
@@ -93,7 +93,12 @@ def check(
     if plot is not None:
         from tunewright.cli.scale_charts import drawn
 
-        drawn(found, plot)
+        try:
+            drawn(found, plot)
+        except OSError as error:
+            raise ConfigError(
+                f"A chart must go where it can be written; {plot}: {error.strerror}. Choose another path."
+            ) from error
     if as_json:
         emit({"passed": all(c.passed for c in found), "checks": [c.to_dict() for c in found]})
     else:
@@ -113,7 +118,7 @@ def ladders_of(words: Sequence[str], base: Any) -> dict[str, tuple[int, ...]]:
         name = next(iter(base))
         return {name: tuple(base[name] * k for k in (1, 2, 4))}
     out = {}
-    for name, value in assignments(words).items():
+    for name, value in once(words).items():
         parts = str(value).split(",")
         try:
             found = [int(p) for p in parts if p.strip()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -48,8 +49,10 @@ class Asked:
         from tunewright.cli.sweep import load_function
 
         for name in ("lr", "steps", "seeds"):
-            if given[name] is not None and not given[name] > 0:
-                raise ConfigError(f"--{name} must be positive; got {given[name]:g}.")
+            if given[name] is not None and not 0 < given[name] < math.inf:
+                raise ConfigError(
+                    f"--{name} must be positive; got {given[name]:g}. Correct it or leave it out."
+                )
         batches: Any = load_function(given["data"]) if given["data"] else made_up(family.model())
         loss: Any = load_function(given["loss"]) if given["loss"] else usual_loss
         rates = _numbers(given["rates"] or "")
@@ -58,11 +61,23 @@ class Asked:
     @property
     def make(self) -> Make | None:
         """Builds the optimizers that PyTorch has not."""
-        if self.optimizer != "adam-atan2":
-            return None
-        from tunewright.optim.adam_atan2 import AdamAtan2
+        if self.optimizer == "adam-atan2":
+            from tunewright.optim.adam_atan2 import AdamAtan2
 
-        return AdamAtan2
+            return lambda plan, model, lr: AdamAtan2(plan.param_groups(lr, model=model))
+        if self.optimizer == "kfac":
+            from tunewright.optim.kfac import Kfac
+
+            return lambda plan, model, lr: Kfac(
+                plan.param_groups(lr, model=model, eps=1e-2), model, momentum=0.0, eps=1e-2
+            )
+        if self.optimizer == "shampoo":
+            from tunewright.optim.shampoo import Shampoo
+
+            return lambda plan, model, lr: Shampoo(
+                plan.param_groups(lr, model=model, eps=1e-6), momentum=0.0, eps=1e-6
+            )
+        return None
 
     @property
     def rate(self) -> float:

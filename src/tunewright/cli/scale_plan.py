@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from tunewright.cli.common import assignments, debug_option, emit, json_option
+from tunewright.cli.exits import say
 from tunewright.errors import ConfigError, missing_extra
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ def model_options(function: F) -> F:
             "--rule",
             default="mup",
             show_default=True,
-            help="The parametrization; any name of the methods page.",
+            help="The parametrization, such as mup, sp-layerwise, u-mup or depth-mup; a wrong one lists them all.",
         ),
         click.option(
             "--optimizer",
@@ -53,7 +55,7 @@ def model_options(function: F) -> F:
             "roles",
             multiple=True,
             metavar="TENSOR=ROLE",
-            help="Role (input, hidden, output, vector) of a tensor that cannot be told, by its name or a pattern.",
+            help="Role (input, hidden, output, vector, scalar) of a tensor that cannot be told, by its name or a pattern.",
         ),
         json_option,
         debug_option,
@@ -78,8 +80,31 @@ def family_of(model_fn: str, base: Sequence[str], fixed: Sequence[str], roles: S
         raise ConfigError(
             f"The model is named by its function, as module:function or file.py:function; got {model_fn!r}. Name both."
         )
-    sizes = {name: whole(name, value) for name, value in assignments(base).items()}
-    return Family(load_function(model_fn), sizes, assignments(fixed), dict(_pairs(roles)) or None)
+    return Family(load_function(model_fn), whole_sizes(base), once(fixed), dict(_pairs(roles)) or None)
+
+
+def once(words: Sequence[str]) -> dict[str, Any]:
+    """Values by name, each given once.
+
+    Raises:
+        ConfigError: If a name is there twice.
+    """
+    names = [word.partition("=")[0].strip() for word in words]
+    twice = sorted({n for n in names if names.count(n) > 1})
+    if twice:
+        raise ConfigError(
+            f"A name is given once; got {twice[0]} {names.count(twice[0])} times. Leave one of them."
+        )
+    return assignments(words)
+
+
+def whole_sizes(words: Sequence[str]) -> dict[str, int]:
+    """Sizes by name.
+
+    Raises:
+        ConfigError: If a name is there twice, or a size is no whole number of at least 1.
+    """
+    return {name: whole(name, value) for name, value in once(words).items()}
 
 
 def whole(name: str, value: Any) -> int:
@@ -120,7 +145,7 @@ def _pairs(words: Sequence[str]) -> list[tuple[str, Any]]:
 @click.option(
     "--lr", type=float, help="Best base rate at the base size: the table then has every tensor's own."
 )
-@click.option("--weight-decay", type=float, default=0.0, help="Best weight decay at the base size.")
+@click.option("--weight-decay", type=float, help="Best weight decay at the base size; with --lr.")
 @click.option(
     "--folded", is_flag=True, help="Without multipliers in the forward pass: other first values and rates."
 )
@@ -134,7 +159,7 @@ def plan(
     as_json: bool,
     target: tuple[str, ...],
     lr: float | None,
-    weight_decay: float,
+    weight_decay: float | None,
     folded: bool,
 ) -> None:
     """Show what a parametrization gives every tensor of a model at a size: first values, rate, decay, multiplier.
@@ -144,24 +169,40 @@ def plan(
 
     The function takes sizes by name and returns a torch.nn.Module.
     """
+    _check_rates(lr, weight_decay)
     family = family_of(model_fn, base, fixed, roles)
-    sizes: dict[str, Any] = {name: whole(name, value) for name, value in assignments(target).items()}
+    sizes: dict[str, Any] = whole_sizes(target)
     form: Any = "folded" if folded else "multipliers"
     found = family.plan(rule, optimizer=optimizer, form=form, **sizes)
-    if lr is not None and not lr > 0:
-        raise ConfigError(f"A rate must be positive; got --lr {lr:g}. Give the best one of the base size.")
+    if weight_decay and optimizer == "adam":
+        say(
+            "Adam adds its decay to the gradient and normalises both, so it follows the size only roughly: take --optimizer adamw."
+        )
     if as_json:
         import msgspec
 
         data = msgspec.json.decode(found.to_json())
         if lr is not None:
             data["rates"] = found.rates(lr)
-            data["decays"] = {n: weight_decay * e.wd for n, e in found.entries.items() if not e.frozen}
+            data["decays"] = {
+                n: (weight_decay or 0.0) * e.wd for n, e in found.entries.items() if not e.frozen
+            }
         emit(data)
         return
     click.echo(found.table())
     if lr is not None:
-        _rates(found, lr, weight_decay)
+        _rates(found, lr, weight_decay or 0.0)
+
+
+def _check_rates(lr: float | None, weight_decay: float | None) -> None:
+    if lr is not None and not 0 < lr < math.inf:
+        raise ConfigError(f"A rate must be positive; got --lr {lr:g}. Give the best one of the base size.")
+    if weight_decay is not None and not 0 <= weight_decay < math.inf:
+        raise ConfigError(
+            f"A decay must be 0 or more; got --weight-decay {weight_decay:g}. Give the best one of the base size."
+        )
+    if weight_decay is not None and lr is None:
+        raise ConfigError("A decay is shown beside the rate; got --weight-decay without --lr. Give both.")
 
 
 def _rates(found: Any, lr: float, weight_decay: float) -> None:

@@ -133,8 +133,8 @@ def optimizer_of(plan: Plan, model: nn.Module, lr: float, make: Make | None) -> 
     }
     if plan.optimizer not in known:
         raise ConfigError(
-            f"PyTorch has no optimizer {plan.optimizer!r}; pass make=, which builds it from plan, model and rate, or take sgd, "
-            "adam or adamw."
+            f"PyTorch has no optimizer {plan.optimizer!r}; take {', '.join(known)}, or pass make=, a function that builds it from plan, "
+            "model and rate."
         )
     return known[plan.optimizer](plan.param_groups(lr, model=model))
 
@@ -145,13 +145,41 @@ def stream(batches: Batches, seed: int) -> Iterator[Pair]:
     Raises:
         ConfigError: If they end, or are not pairs of tensors.
     """
-    pairs: Iterable[Any] = batches(seed)
+    try:
+        pairs: Iterator[Any] = iter(batches(seed))
+    except TypeError as error:
+        raise ConfigError(
+            f"Batches come from a function of a seed that yields them; it gave none ({error}). Write def batches(seed), with a yield."
+        ) from error
     for pair in pairs:
         parts = list(pair) if isinstance(pair, tuple | list) else []
         if len(parts) != 2 or not all(isinstance(part, Tensor) for part in parts):
             raise ConfigError("Batches must be pairs of tensors, inputs and targets; got something else.")
         yield parts[0], parts[1]
     raise ConfigError("Batches must last as long as the training; they ended before. Yield one per step.")
+
+
+def loss_of(model: Callable[..., Any], loss: Loss, x: Tensor, y: Tensor) -> Tensor:
+    """The loss of a batch.
+
+    Raises:
+        ConfigError: If model or loss cannot take it, or the loss is no single number.
+    """
+    try:
+        value: Any = loss(model(x), y)
+    except ConfigError:
+        raise
+    except Exception as error:
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ConfigError(
+            f"Model and loss must take a batch of the data, inputs {list(x.shape)} and targets {list(y.shape)}; it raised {said}. Give "
+            "data and a loss that fit the model."
+        ) from error
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        got = f"a tensor of shape {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise ConfigError(f"A loss must be a tensor with a single number; got {got}. Take its mean.")
+    found: Tensor = value
+    return found
 
 
 def without_chance(model: nn.Module) -> nn.Module:
@@ -214,6 +242,11 @@ def made_up(model: nn.Module, *, rows: int = _ROWS) -> Batches:
     Raises:
         ConfigError: If no input can be guessed from its layers.
     """
+    empty = [name for name, p in model.named_parameters() if p.device.type == "meta"]
+    if empty:
+        raise ConfigError(
+            f"A check trains the model, so it must have values; {empty[0]} is on the meta device. Build it on a real device."
+        )
     tried = []
     for draw in _inputs(model, rows):
         x = draw(torch.Generator().manual_seed(0))

@@ -17,6 +17,8 @@ are reported, not judged: scores that vanish with the width at initialisation ar
 
 from __future__ import annotations
 
+import copy
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +36,7 @@ from tunewright.scaling.checking import (
     Loss,
     Make,
     ladder,
+    loss_of,
     names_of,
     optimizer_of,
     slope,
@@ -42,6 +45,8 @@ from tunewright.scaling.checking import (
     usual_loss,
     without_chance,
 )
+from tunewright.scaling.multipliers import unreached
+from tunewright.scaling.plans import ScalingWarning
 from tunewright.scaling.rules.base import Optimizer
 
 BOUND = 0.25
@@ -78,20 +83,34 @@ class Coordinates:
 
     @property
     def slopes(self) -> dict[str, float]:
-        """Mean slope over seeds of the change after the last step, by module; those that never change are left out."""
-        found = slope(self.sizes, self.changes[:, :, -1])
-        means = found.mean(axis=0)
-        return {m: float(v) for m, v in zip(self.modules, means, strict=True) if not np.isnan(v)}
+        """Mean slope over seeds of the change after the last step, by module; those that never change are left out.
+
+        It is infinite where a change is not finite, or is zero at some sizes and not at others.
+        """
+        return {m: mean for m, (mean, _) in self._measured.items()}
 
     @property
     def errors(self) -> dict[str, float]:
         """Standard error of each mean slope; 0 with one seed."""
-        found = slope(self.sizes, self.changes[:, :, -1])
-        count = found.shape[0]
-        with np.errstate(invalid="ignore"):
-            spread = found.std(axis=0, ddof=1) / count**0.5 if count > 1 else np.zeros(found.shape[1])
-        spread = np.nan_to_num(spread)
-        return {m: float(spread[self.modules.index(m)]) for m in self.slopes}
+        return {m: error for m, (_, error) in self._measured.items()}
+
+    @property
+    def _measured(self) -> dict[str, tuple[float, float]]:
+        """Mean slope and its standard error by module."""
+        last = self.changes[:, :, -1]
+        found = slope(self.sizes, last)
+        out: dict[str, tuple[float, float]] = {}
+        for i, name in enumerate(self.modules):
+            seeds = found[:, i].copy()
+            still = (last[:, :, i] == 0).all(axis=0)
+            seeds[np.isnan(seeds)] = -np.inf  # of those that move at some sizes only
+            seeds = seeds[~still]
+            if not len(seeds):
+                continue
+            sure = len(seeds) < 2 or not np.isfinite(seeds).all()
+            error = 0.0 if sure else float(seeds.std(ddof=1) / len(seeds) ** 0.5)
+            out[name] = (float(seeds.mean()), error)
+        return out
 
     @property
     def worst(self) -> tuple[str, float]:
@@ -115,6 +134,8 @@ class Coordinates:
         name, value = self.worst
         if np.isnan(value):
             return "Nothing changed in any step: no module's output depends on a trained weight."
+        if np.isinf(value) and np.isfinite(self.changes).all():
+            return f"The output of {name} changes at some sizes and not at all at others: something is not trained or is cut off there."
         if np.isinf(value):
             return f"Training broke down: the output of {name} is not finite after {self.changes.shape[2]} steps; try a smaller rate."
         if self.passed:
@@ -220,7 +241,7 @@ def coordinate_check(
         ConfigError: If there are too few sizes, seeds or steps, or batches end.
     """
     found = ladder(family, along, sizes)
-    if steps < 1 or not len(seeds) or not lr > 0:
+    if steps < 1 or not len(seeds) or not 0 < lr < np.inf:
         raise ConfigError(
             f"A coordinate check needs a step, a seed and a positive rate; got steps={steps}, {len(seeds)} seeds, lr={lr:g}."
         )
@@ -231,6 +252,10 @@ def coordinate_check(
         for seed in seeds:
             model, plan = family.build(rule, seed, optimizer=optimizer, **{along: size})
             stepper = optimizer_of(plan, model, lr, make)
+            if not seen[-1]:
+                _look(copy.deepcopy(model), loss, *next(stream(batches, seed)))
+            # Hooks see nothing of what is compiled; what was compiled is the same model.
+            model = getattr(model, "_orig_mod", model)
             seen[-1].append(_outputs(without_chance(model), stepper, stream(batches, seed), loss, steps))
     common = [m for m in seen[0][0][0] if all(m in step for size in seen for run in size for step in run)]
     shape = (len(found), len(seeds), steps + 1, len(common))
@@ -241,6 +266,19 @@ def coordinate_check(
         [_rms(step[m] - run[0][m]) for size in seen for run in size for step in run[1:] for m in common]
     ).reshape(len(found), len(seeds), steps, len(common))
     return Coordinates(rule, optimizer, lr, along, found, tuple(common), activations, changes, bound)
+
+
+def _look(model: nn.Module, loss: Loss, x: Tensor, y: Tensor) -> None:
+    """Whether a copy of the model takes the data and uses what the plan multiplies."""
+    loss_of(model, loss, x, y)
+    lost = unreached(model, x)
+    if lost:
+        warnings.warn(
+            f"The plan multiplies at {' and '.join(lost)}, which the forward pass never calls: its weights are used by other means, and "
+            "the factor is lost. Call the module, or multiply there.",
+            ScalingWarning,
+            3,
+        )
 
 
 def _outputs(
@@ -254,7 +292,7 @@ def _outputs(
         if step:
             x, y = next(pairs)
         stepper.zero_grad()
-        torch.autograd.backward(loss(model(x), y))
+        torch.autograd.backward(loss_of(model, loss, x, y))
         stepper.step()
         out.append(_forward(model, first[0]))
     return out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,7 +34,7 @@ class Family:
         branches: See ``scaling.plan``.
 
     Raises:
-        ConfigError: If there is no base size.
+        ConfigError: If there is no base size, a size is no whole number of at least 1, or a name is both a size and fixed.
     """
 
     model_fn: Callable[..., nn.Module]
@@ -45,6 +46,12 @@ class Family:
     def __post_init__(self) -> None:
         if not len(self.base):
             raise ConfigError("A family needs the sizes that may grow; got none. Pass base={'width': 64}.")
+        for name, value in self.base.items():
+            _whole(name, value)
+            if name in self.fixed:
+                raise ConfigError(
+                    f"An argument is either a size that may grow or fixed; {name} is both. Name it once."
+                )
 
     def sizes(self, **sizes: int) -> dict[str, int]:
         """All sizes, with those of the base where none is given.
@@ -54,9 +61,10 @@ class Family:
         """
         for name, value in sizes.items():
             if name not in self.base:
-                raise ConfigError(f"A size must be one of {', '.join(self.base)}; got {name!r}.")
-            if int(value) != value or value < 1:
-                raise ConfigError(f"{name} must be a whole number of at least 1; got {value!r}.")
+                raise ConfigError(
+                    f"A size must be one of {', '.join(self.base)}; got {name!r}. Correct the name, or give it a base size."
+                )
+            _whole(name, value)
         return {**self.base, **sizes}
 
     def model(self, **sizes: int) -> nn.Module:
@@ -66,24 +74,52 @@ class Family:
             **sizes: As the base has them.
 
         Raises:
-            ConfigError: If a size cannot be had.
+            ConfigError: If a size cannot be had, or what is built is no module.
         """
         found = self.sizes(**sizes)
         try:
-            return self.model_fn(**found, **self.fixed)
+            made = self.model_fn(**found, **self.fixed)
         except ConfigError:
             raise
         except Exception as error:
-            shown = ", ".join(f"{k}={v}" for k, v in found.items())
+            said = " ".join(f"{type(error).__name__}: {error}".split())
             raise ConfigError(
-                f"{getattr(self.model_fn, '__name__', 'model_fn')} must build the model at {shown}; it raised "
-                f"{type(error).__name__}: {error}. Choose sizes that fit each other."
+                f"{self._shown(found)} must be a model; it raised {said}. {self._hint(found)}"
             ) from error
+        if not isinstance(made, nn.Module):
+            raise ConfigError(
+                f"{self._shown(found)} must return a torch.nn.Module; got {type(made).__name__}. Return the model from the function."
+            )
+        return made
+
+    def _shown(self, sizes: Mapping[str, int]) -> str:
+        name = getattr(self.model_fn, "__name__", type(self.model_fn).__name__)
+        return f"{name}({', '.join(f'{k}={v}' for k, v in sizes.items())})"
+
+    def _hint(self, sizes: Mapping[str, int]) -> str:
+        """What to do about a model that cannot be built."""
+        try:
+            inspect.signature(self.model_fn).bind(**sizes, **self.fixed)
+        except TypeError:
+            return "The function must take the sizes and fixed arguments by these names."
+        except ValueError:  # of a function in C nothing is known
+            pass
+        return "Choose sizes that fit each other."
 
     def _shaped(self, sizes: Mapping[str, int]) -> nn.Module:
-        """The model without values, for its shapes."""
-        with torch.device("meta"):
+        """The model without values where it can be had so, for its shapes; some look at values while they are built."""
+        try:
+            with torch.device("meta"):
+                return self.model(**sizes)
+        except ConfigError:
             return self.model(**sizes)
+
+    def _other(self) -> nn.Module | None:
+        """The model at twice its base sizes, which shows what grows; None where it cannot be built at those."""
+        try:
+            return self._shaped({k: 2 * v for k, v in self.base.items()})
+        except ConfigError:
+            return None
 
     def plan(
         self,
@@ -107,8 +143,13 @@ class Family:
         """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            base, delta = self.model(), self._shaped({k: 2 * v for k, v in self.base.items()})
+            base, delta = self.model(), self._other()
             target = self._shaped(sizes) if model is None else model
+        if delta is not None and _sizes_of(base) == _sizes_of(delta) != []:
+            raise ConfigError(
+                f"Sizes must change the model; {self._shown(self.base)} and the same at twice that have equal shapes. Let the "
+                "function use what it takes."
+            )
         return plan(
             name,
             target,
@@ -138,3 +179,19 @@ class Family:
         made = self.plan(name, optimizer=optimizer, form=form, tuned=tuned, model=model, **sizes)
         made.apply_(model, seed)
         return model, made
+
+
+def _whole(name: str, value: Any) -> None:
+    try:
+        whole = not isinstance(value, bool) and int(value) == value >= 1
+    except (TypeError, ValueError, OverflowError):
+        whole = False
+    if not whole:
+        raise ConfigError(
+            f"{name} must be a whole number of at least 1; got {value!r}. Write it like {name}=64."
+        )
+
+
+def _sizes_of(model: nn.Module) -> list[tuple[int, ...]]:
+    lazy = nn.parameter.UninitializedParameter
+    return [() if isinstance(p, lazy) else tuple(p.shape) for p in model.parameters()]

@@ -36,6 +36,7 @@ from tunewright.scaling.checking import (
     Make,
     Pair,
     ladder,
+    loss_of,
     optimizer_of,
     stream,
     text_table,
@@ -43,7 +44,7 @@ from tunewright.scaling.checking import (
 )
 from tunewright.scaling.plans import Plan
 from tunewright.scaling.rules.base import Optimizer
-from tunewright.scaling.sweeping import How, Step, sweep
+from tunewright.scaling.sweeping import How, NotStacked, Step, sweep
 
 _DRAWS = 1000
 POWERS = tuple(2.0**k for k in range(-11, -2))
@@ -98,7 +99,8 @@ class Rates:
     def regret(self) -> Floats:
         """How much higher the loss is with the base's best rate than with a size's own, shape ``(s,)``."""
         at = int(np.argmin(self.mean[self._base]))
-        return np.asarray(self.mean[:, at] - self.mean.min(axis=1))
+        with np.errstate(invalid="ignore"):  # NaN where every training broke down
+            return np.asarray(self.mean[:, at] - self.mean.min(axis=1))
 
     @property
     def ends(self) -> tuple[int, ...]:
@@ -122,11 +124,12 @@ class Rates:
                 "more rates on that side."
             )
         worst = int(np.argmax(np.abs(self.shifts)))
-        cost = float(self.regret.max())
-        said = (
-            f"the best rate moves by {self.shifts[worst]:+g} steps from {self.along} {self.base} to {self.sizes[worst]}; taking that of "
-            f"{self.base} over costs at most {cost:.3g} in the loss."
+        moved = (
+            f"the best rate moves by {self.shifts[worst]:+g} steps from {self.along} {self.base} to {self.sizes[worst]}"
+            if self.shifts[worst]
+            else f"the best rate of {self.along} {self.base} is that of every size"
         )
+        said = f"{moved}; taking that of {self.base} over costs at most {float(self.regret.max()):.3g} in the loss."
         return ("In bounds: " if self.passed else "It does not transfer: ") + said
 
     def intervals(self, share: float = 0.9, seed: int = 0) -> Floats:
@@ -231,7 +234,8 @@ def rate_check(
         seeds: Each is a first model and a stream of batches.
         loss: Of the model's output and the targets; see ``usual_loss``.
         how: Averages, eps, decay and schedule; its optimizer is replaced.
-        make: Builds the optimizer from plan, model and rate, for those that PyTorch has not; trainings then run one by one.
+        make: Builds the optimizer from plan, model and rate, for those that PyTorch has not; trainings then run one by one, as
+            they do where they cannot be stacked.
         held_out: Inputs and targets for the final loss; the mean over the last tenth of training otherwise.
         most: Steps of the grid by which the best rate may move.
 
@@ -250,8 +254,13 @@ def rate_check(
         at = {along: size}
         plan = task.build(int(seeds[0]), at)[1]
         if side_by_side:
-            losses.append(task.together(plan, at, grid, seeds, _as(how, optimizer)))
-        else:
+            try:
+                losses.append(task.together(plan, at, grid, seeds, _as(how, optimizer)))
+            except NotStacked:
+                if how is not None or optimizer not in ("sgd", "adam", "adamw"):
+                    raise
+                side_by_side = False
+        if not side_by_side:
             losses.append(np.array([[task.alone(at, r, s, make) for s in seeds] for r in grid.tolist()]))
         weights.append(sum(math.prod(e.shape) for e in plan.entries.values()))
         seconds.append(time.perf_counter() - began)
@@ -319,7 +328,7 @@ class _Task:
         seen: list[float] = []
         for (x, y), _ in zip(stream(self.batches, seed), range(self.steps), strict=False):
             stepper.zero_grad()
-            value = self.loss(model(x), y)
+            value = loss_of(model, self.loss, x, y)
             torch.autograd.backward(value)
             stepper.step()
             seen.append(float(value.detach()))

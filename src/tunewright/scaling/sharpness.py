@@ -38,6 +38,7 @@ from tunewright.scaling.checking import (
     Make,
     Pair,
     ladder,
+    loss_of,
     optimizer_of,
     slope,
     stream,
@@ -47,6 +48,7 @@ from tunewright.scaling.checking import (
 )
 from tunewright.scaling.plans import Plan
 from tunewright.scaling.rules.base import ADAM_LIKE, Optimizer
+from tunewright.scaling.tensors import parameters_of
 
 BOUND = 0.25
 Product = Callable[[Tensor], Tensor]
@@ -143,7 +145,7 @@ def hessian(
     Raises:
         ConfigError: If no weight is trained.
     """
-    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    named = [(n, p) for n, p in _once(model).items() if p.requires_grad]
     if not named:
         raise ConfigError("Sharpness needs weights that are trained; this model has none.")
     weights = [p for _, p in named]
@@ -167,6 +169,14 @@ def hessian(
         return root * torch.cat([h.reshape(-1) for h in twice]).detach()
 
     return product, len(slopes), dtype
+
+
+def _once(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Parameters by the first of their names."""
+    found: dict[int, tuple[str, nn.Parameter]] = {}
+    for name, parameter in parameters_of(model).items():
+        found.setdefault(id(parameter), (name, parameter))
+    return dict(found.values())
 
 
 def sharpness(
@@ -210,7 +220,7 @@ def step_scale(
         stepper: Adam or AdamW of PyTorch after at least one step; gradients are taken as they are otherwise.
     """
     out: dict[str, float | Tensor] = {}
-    named = dict(model.named_parameters())
+    named = parameters_of(model)
     for name, entry in plan.entries.items():
         factor = 0.0 if entry.frozen else entry.lr
         state = {} if stepper is None else stepper.state.get(named[name], {})
@@ -263,8 +273,10 @@ class Sharpnesses:
 
     @property
     def slope(self) -> tuple[float, float]:
-        """Mean slope of late sharpness against size in log-log, and its standard error over seeds."""
+        """Mean slope of late sharpness against size in log-log, and its standard error over seeds; NaN if one is not finite."""
         found = slope(self.sizes, self.late)
+        if not np.isfinite(found).all():
+            return math.nan, math.nan
         error = float(found.std(ddof=1) / len(found) ** 0.5) if len(found) > 1 else 0.0
         return float(found.mean()), error
 
@@ -365,7 +377,7 @@ def sharpness_check(
         ConfigError: If there are too few sizes, moments or seeds, or a training breaks down.
     """
     found = ladder(family, along, sizes)
-    if not 1 <= moments <= steps or not len(seeds) or not lr > 0:
+    if not 1 <= moments <= steps or not len(seeds) or not 0 < lr < math.inf:
         raise ConfigError(
             f"A sharpness check needs a seed, a positive rate and moments within its steps; got {len(seeds)} seeds, lr={lr:g}, "
             f"{moments} moments, {steps} steps."
@@ -401,7 +413,7 @@ def _followed(
     x, y = first
     for step in range(1, max(marks) + 1):
         stepper.zero_grad()
-        torch.autograd.backward(loss(model(x), y))
+        torch.autograd.backward(loss_of(model, loss, x, y))
         stepper.step()
         if step in marks:
             value = sharpness(model, first, loss, scale=step_scale(plan, model, stepper)).values[0]

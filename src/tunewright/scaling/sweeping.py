@@ -6,9 +6,9 @@ Small models are bound by the number of operations, not by their size; ten train
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -18,14 +18,18 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tunewright.errors import ConfigError
-from tunewright.scaling.plans import Plan
+from tunewright.scaling.checking import Batches, Loss, loss_of, stream
+from tunewright.scaling.plans import Entry, Plan
+from tunewright.scaling.tensors import parameters_of
 
 Step = Literal["sgd", "adam", "adamw", "adam-atan2", "lion"]
-Batches = Callable[[int], Iterable[tuple[Tensor, Tensor]]]
-Loss = Callable[[Tensor, Tensor], Tensor]
 _ATAN2 = 1.27  # as optim.AdamAtan2: nearly 4 / pi, with which a first step is as long as Adam's
 _ELEMENTS = 40_000_000
 """Weights that are trained at once at most; five times as many floats are held."""
+
+
+class NotStacked(ConfigError):
+    """Trainings of a model cannot be stacked: what it computes depends on values, or has no stacked form in PyTorch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,13 +160,23 @@ def _train(
         return loss(functional_call(shell, (weights, kept), (x,)), y)
 
     pulled = vmap(grad_and_value(one), randomness="different")
-    stepper = _Stepper(how, values, [r for r, _ in members], plan, steps)
-    streams = [iter(batches(s)) for s in seeds]
+    stepper = _Stepper(how, values, [r for r, _ in members], _entries(shell, trained, plan), steps)
+    streams = [stream(batches, s) for s in seeds]
     out = np.empty((len(members), steps))
     for t in range(steps):
         x, y = _next(streams, which)
-        with sdpa_kernel(SDPBackend.MATH):  # the fused kernel cannot be stacked
-            gradients, losses = pulled(values, rest, x, y)
+        try:
+            with sdpa_kernel(SDPBackend.MATH):  # the fused kernel cannot be stacked
+                gradients, losses = pulled(values, rest, x, y)
+        except ConfigError:
+            raise
+        except Exception as error:
+            loss_of(shell, loss, x[0], y[0])  # says what is wrong, if it is so for one training, too
+            said = " ".join(f"{type(error).__name__}: {error}".split())
+            raise NotStacked(
+                f"Trainings must be such that many run stacked; {type(shell).__name__} is not ({said}). Pass make=, with which "
+                "rate_check trains them one by one."
+            ) from error
         out[:, t] = losses.detach().double().numpy()
         stepper.step(gradients, t)
     out[np.isnan(out)] = np.inf
@@ -192,12 +206,24 @@ def _others(model: nn.Module, trained: Sequence[str]) -> Iterator[str]:
             yield name
 
 
+def _entries(model: nn.Module, trained: Sequence[str], plan: Plan | None) -> dict[str, Entry]:
+    """What the plan says of every trained weight, by the name that the model has for it, wrapped as it may be."""
+    if plan is None:
+        return {}
+    known = {id(p): plan.entries[n] for n, p in parameters_of(model).items() if n in plan.entries}
+    named = dict(model.named_parameters())
+    missing = [n for n in trained if id(named[n]) not in known]
+    if missing:
+        raise ConfigError(
+            f"The plan of a sweep must be that of its model; it has no entry for {missing[0]}. Make the plan of what build returns."
+        )
+    return {n: known[id(named[n])] for n in trained}
+
+
 def _next(streams: Sequence[Iterator[tuple[Tensor, Tensor]]], which: Tensor) -> tuple[Tensor, Tensor]:
-    pairs = [next(stream, None) for stream in streams]
-    if any(p is None for p in pairs):
-        raise ConfigError("Batches must last as long as the training; they ended before. Yield one per step.")
-    x = torch.stack([p[0] for p in pairs if p is not None])
-    y = torch.stack([p[1] for p in pairs if p is not None])
+    pairs = [next(s) for s in streams]
+    x = torch.stack([p[0] for p in pairs])
+    y = torch.stack([p[1] for p in pairs])
     return x[which], y[which]
 
 
@@ -209,11 +235,10 @@ class _Stepper:
         how: How,
         values: dict[str, Tensor],
         rates: Sequence[float],
-        plan: Plan | None,
+        entries: Mapping[str, Entry],
         steps: int,
     ) -> None:
         self.how, self.values, self.steps = how, values, steps
-        entries: Mapping[str, Any] = plan.entries if plan else {}
         base = torch.tensor(rates, dtype=torch.float32)
         self.lr, self.wd, self.eps = {}, {}, {}
         for name, value in values.items():

@@ -6,13 +6,18 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
-import torch
-from torch import nn
-from torch.nn.utils import parametrizations
 
-from tunewright import scaling
-from tunewright.errors import ConfigError
+torch = pytest.importorskip("torch")
+
+from torch import nn  # noqa: E402
+from torch.nn.utils import parametrizations  # noqa: E402
+
+from tunewright import scaling  # noqa: E402
+from tunewright.errors import ConfigError  # noqa: E402
+from tunewright.scaling.checking import made_up, usual_loss  # noqa: E402
+from tunewright.scaling.coordinates import Coordinates  # noqa: E402
 
 
 class Parts(nn.Module):
@@ -436,3 +441,75 @@ def test_depth_needs_the_branches_of_every_block_that_is_added() -> None:
     plan = scaling.plan("depth-mup", build(8), build(2), branches=named)
     assert {m.factor for m in plan.multipliers} == {0.5}
     assert len(plan.multipliers) == 24
+
+
+# ---------------------------------------------------------------------- checks of such models
+
+
+class Reader(nn.Module):
+    """Reads by the weight of its readout, without calling it."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.inlet, self.head = nn.Linear(4, width), nn.Linear(width, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.linear(self.inlet(x), self.head.weight)
+
+
+def test_a_check_warns_of_a_factor_that_is_lost() -> None:
+    family = scaling.Family(Reader, base={"width": 16})
+    with pytest.warns(scaling.ScalingWarning, match="multiplies at head, which the forward pass never calls"):
+        scaling.coordinate_check(family, "mup", made_up(Reader(16)), sizes=(16, 32), seeds=(0,), steps=1)
+
+
+def seen(changes: Any) -> Coordinates:
+    """A check with one module, of changes by size and seed."""
+    last = np.asarray(changes, dtype=float)[:, :, None, None]
+    return Coordinates("mup", "adam", 0.1, "width", (16, 32, 64), ("m",), np.ones((3, 2, 2, 1)), last)
+
+
+def test_a_module_that_moves_at_some_sizes_only_is_not_passed_over() -> None:
+    some = seen([[1.0, 1.0], [1.0, 1.0], [0.0, 1.0]])
+    assert not some.passed
+    assert "changes at some sizes and not at all at others" in some.why
+    assert seen([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0]]).slopes == {"m": 0.0}  # dead with one seed
+    assert seen(np.zeros((3, 2))).slopes == {}
+
+
+def test_a_sweep_takes_its_rates_from_the_plan_of_a_wrapped_model() -> None:
+    family = scaling.Family(
+        lambda width: nn.Sequential(nn.Linear(4, width), nn.Linear(width, 3)), base={"width": 8}
+    )
+
+    def build(seed: int) -> nn.Module:
+        return family.build("mup", seed, optimizer="adam", width=32)[0]
+
+    def wrapped(seed: int) -> nn.Module:
+        outer: nn.Module = torch.compile(build(seed), backend="eager")
+        return outer
+
+    plan = family.plan("mup", optimizer="adam", width=32)
+    more: Any = {"steps": 3, "plan": plan}
+    found = [
+        scaling.sweep(b, (0.01, 0.1), (0,), made_up(build(0)), usual_loss, **more).losses
+        for b in (build, wrapped)
+    ]
+    assert np.allclose(found[0], found[1], rtol=1e-5)
+    other = family.plan("mup", optimizer="adam", width=64)
+    with pytest.raises(ConfigError, match="no entry for"):
+        scaling.sweep(
+            lambda _: Parts(odd=Reader(8)), (0.1,), (0,), made_up(build(0)), usual_loss, steps=1, plan=other
+        )
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, "64", True, float("nan"), None])
+def test_sizes_are_whole_numbers(value: Any) -> None:
+    with pytest.raises(ConfigError, match="width must be a whole number of at least 1"):
+        scaling.Family(Reader, base={"width": value})
+
+
+def test_a_family_that_cannot_be_had_at_twice_its_base_is_compared_with_the_target() -> None:
+    sizes = {8: 8, 32: 32}
+    family = scaling.Family(lambda width: Reader(sizes[width]), base={"width": 8})
+    assert family.plan("mup", width=32).entries["head.weight"].multiplier == 0.25
