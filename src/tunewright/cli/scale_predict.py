@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +33,13 @@ if TYPE_CHECKING:
     "--base-batch", metavar="B0", help="Your best batch in tokens at --base-tokens or --base-flops."
 )
 @click.option("--base-flops", metavar="C0", help="Compute of the run that you measured.")
-@click.option("--law", "laws", multiple=True, metavar="NAME", help="Ask only this law; may be repeated.")
+@click.option(
+    "--law",
+    "laws",
+    multiple=True,
+    metavar="NAME",
+    help="Ask only this law, and show its source and conditions; may be repeated.",
+)
 @click.option(
     "--fit",
     "table_file",
@@ -56,29 +65,44 @@ def predict(
     from tunewright.scaling.laws import recommend
 
     extra = [] if table_file is None else _fitted(table_file, drop_diverged)
-    only = [*laws, *(law.name for law in extra)] if laws else None
+    only = list(dict.fromkeys([*laws, *(law.name for law in extra)])) if laws else None
     found = recommend(only=only, extra=extra, extrapolate=extrapolate, **given)
     if as_json:
         emit(found.to_dict())
         return
     table(("quantity", "law", "value", "95 %", "unit", "box", "constants"), [_line(r) for r in found.rows])
     _remarks(found)
+    if laws:
+        _sources(found)
 
 
 def _fitted(path: Path, drop_diverged: bool) -> list[Law]:
     """Laws fitted to a table of runs, with a remark about each."""
-    from tunewright.scaling.laws.tables import fit_columns
+    from tunewright.scaling.laws.tables import KNOWN, fit_columns
 
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            text = file.read()
+        cut = ";" if ";" in text.partition("\n")[0] else ","
+        rows = list(csv.reader(io.StringIO(text), delimiter=cut))
     except (UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(
             f"A table must be a CSV file in UTF-8; got {path.name}: {error}. Export it as CSV."
         ) from None
-    head = list(rows[0]) if rows else []
-    columns = {name: [_number(row[name], name, i) for i, row in enumerate(rows)] for name in head if name}
-    fits = fit_columns(columns, drop_diverged=drop_diverged)
+    head = [name.strip().lower() for name in rows[0]] if rows else []
+    runs = [row for row in rows[1:] if row]
+    for i, row in enumerate(runs):
+        if len(row) != len(head):
+            raise ConfigError(
+                f"Rows have a cell per column; row {i + 1} has {len(row)} for {len(head)}. Correct the table."
+            )
+    columns = {
+        name: [_number(row[j], name, i) for i, row in enumerate(runs)]
+        for j, name in enumerate(head)
+        if name in KNOWN
+    }
+    with _options():
+        fits = fit_columns(columns, drop_diverged=drop_diverged)
     for fit in fits:
         values = ", ".join(f"{k} {v:.4g}" for k, v in fit.coefficients.items())
         click.echo(f"fitted {fit.name}: {values}; explains {fit.explained:.1%} of its runs.", err=True)
@@ -91,11 +115,11 @@ def _fitted(path: Path, drop_diverged: bool) -> list[Law]:
     return [fit.as_law() for fit in fits]
 
 
-def _number(text: str | None, name: str, row: int) -> float:
+def _number(text: str, name: str, row: int) -> float:
     """A cell: empty, nan and inf are runs that diverged; 1.3B and the like are read."""
     from tunewright.scaling.laws.law import quantity
 
-    cell = (text or "").strip().lower()
+    cell = text.strip().lower()
     if cell in ("", "nan", "inf", "-inf", "diverged"):
         return math.nan
     try:
@@ -113,18 +137,44 @@ def _line(row: Row) -> tuple[str, ...]:
     return (row.law.output, row.law.name, value, interval, row.law.unit, row.status, row.law.confidence)
 
 
+@contextlib.contextmanager
+def _options() -> Iterator[None]:
+    """Says of arguments of functions which options they are here."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(_here(str(error))) from None
+
+
+def _here(text: str) -> str:
+    return text.replace("drop_diverged=True", "--drop-diverged").replace("extrapolate=True", "--extrapolate")
+
+
+def _sources(found: Recommendations) -> None:
+    """What the laws that were asked for are, and when they hold."""
+    for row in found.rows:
+        law = row.law
+        click.echo(f"\n{law.name}: {law.formula} ({law.paper})")
+        for line in (*law.conditions, *([law.note] if law.note else [])):
+            click.echo(f"  {line}")
+
+
 def _remarks(found: Recommendations) -> None:
     """Warnings, refusals and conflicts: below the table, on the error stream, so that the table can be piped."""
     for note in found.notes:
         click.echo(note, err=True)
     for row in found.rows:
         if row.refused:
-            click.echo(f"refused: {row.refused}", err=True)
+            click.echo(f"refused: {_here(row.refused)}", err=True)
         elif row.prediction is not None:
             if row.doubt:
                 click.echo(f"doubtful: {row.law.name}: {row.doubt}.", err=True)
             for warning in row.prediction.warnings:
                 if not warning.endswith("could be used."):
                     click.echo(f"outside: {warning}", err=True)
+    if found.conflicts:
+        click.echo(
+            "Where laws conflict, take the one whose conditions are yours: --law NAME shows them.", err=True
+        )
     for conflict in found.conflicts:
         click.echo(f"conflict: {conflict.first} and {conflict.second}: {conflict.reason}.", err=True)

@@ -107,3 +107,47 @@ def test_predicting_loads_no_torch():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.split() == ["False", "False"]
+
+
+def test_a_law_that_is_asked_for_shows_its_source_and_conditions():
+    done = said("--params", "1B", "--tokens", "20B", "--law", "porian-lr", "--law", "deepseek-lr")
+    assert "porian-lr: 3.7 N^-0.36 (Porian et al. 2024" in done.stdout
+    assert "multi-step schedule" in done.stdout
+    assert "take the one whose conditions are yours" in done.stderr
+
+
+def test_options_are_named_as_options(tmp_path):
+    far = said("--params", "70B", "--tokens", "1.4T", "--law", "step-law-lr")
+    assert "Pass --extrapolate" in far.stderr
+    table = tmp_path / "runs.csv"
+    table.write_text("params,tokens,loss\n1e7,1e9,nan\n")
+    with pytest.raises(ConfigError, match="Pass --drop-diverged"):
+        said("--params", "1B", "--tokens", "20B", "--fit", str(table))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("params,tokens,loss\n1e7,1e9\n", "row 1 has 2 for 3"),
+        ("params,tokens,loss\n1e7,1e9,4,5\n", "row 1 has 4 for 3"),
+        ("params,tokens,loss\n1e7,1e9,4\n1e7,x,4\n", "Row 2, column tokens"),
+        ("a,b\n1,2\n", "A table must have params, tokens and loss"),
+        ("", "A table must have params, tokens and loss"),
+    ],
+)
+def test_tables_that_cannot_be(tmp_path, text, says):
+    table = tmp_path / "runs.csv"
+    table.write_text(text)
+    with pytest.raises(ConfigError, match=says):
+        said("--params", "1B", "--tokens", "20B", "--fit", str(table))
+
+
+def test_tables_as_spreadsheets_write_them(tmp_path):
+    rows = ["Run; Params ;TOKENS; Best"]
+    for i, n in enumerate((1e7, 3e7, 1e8, 3e8, 1e9, 2e9)):
+        rows.append(f"r{i};{n};{20 * n};{3.7 * n**-0.36}")
+    table = tmp_path / "runs.csv"
+    text = "\ufeff" + "\r\n".join(rows).replace("Best", "lr").replace("TOKENS", "tokens (all)")
+    table.write_text(text, encoding="utf-8")
+    done = said("--params", "1B", "--fit", str(table), "--law", "porian-lr")
+    assert "exponent_params -0.36" in done.stderr

@@ -200,3 +200,42 @@ def test_intervals_of_the_refitted_chinchilla_law_are_those_of_a_bootstrap():
     assert near.high / near.value < gopher.high / gopher.value
     # Hoffmann et al. chose 70 billion parameters for this compute by the first two of their approaches.
     assert gopher.low < 70e9 < gopher.high
+
+
+def test_a_margin_reaches_further_up_than_down():
+    """The authors of a law may have used it far above its box; below it nobody did."""
+    law = laws.get("deepseek-lr")
+    assert not law.predict(flops=1e24).inside
+    assert not law.predict(flops=2e16).inside
+    with pytest.raises(ConfigError, match="up to a factor of 10 outside"):
+        law.predict(flops=9e15)
+    assert law.predict(flops=9e15, extrapolate=True).value > 0
+
+
+def test_too_little_for_any_law_says_what_is_missing():
+    with pytest.raises(ConfigError, match="token-horizon needs base_tokens and tokens"):
+        laws.recommend(base_lr=0.002)
+    with pytest.raises(ConfigError, match="step-law-lr needs tokens"):
+        laws.recommend(params="1B", only=["step-law-lr"])
+    some = laws.recommend(params="1B", only=["step-law-lr", "porian-lr"])
+    assert "step-law-lr was not asked: it needs tokens." in some.notes
+
+
+def test_a_name_that_is_nearly_a_laws_is_corrected():
+    with pytest.raises(ConfigError, match="Did you mean step-law-batch or step-law-lr"):
+        laws.recommend(params="1B", tokens="20B", only=["step-law"])
+    with pytest.raises(ConfigError, match="Did you mean porian-lr"):
+        laws.recommend(params="1B", only=["porian_lr"])
+
+
+@pytest.mark.parametrize(("flops", "noted"), [(1.2e20, False), (1e20, False), (1e18, True), (1e22, True)])
+def test_compute_that_does_not_fit_parameters_and_tokens_is_noted(flops, noted):
+    found = laws.recommend(params="1B", tokens="20B", flops=flops)
+    assert any("leave one of the three out" in n for n in found.notes) == noted
+
+
+def test_a_batch_in_sequences_is_noted():
+    found = laws.recommend(params="1B", tokens="20B", batch=512, base_batch=256, base_tokens="1B")
+    notes = [n for n in found.notes if "if sequences are meant" in n]
+    assert [n.split()[0] for n in notes] == ["base_batch", "batch"]
+    assert not any("if sequences" in n for n in laws.recommend(params="1B", batch="1M").notes)

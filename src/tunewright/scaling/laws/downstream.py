@@ -83,7 +83,7 @@ def fit_error(
     if far.size:
         if not drop_diverged:
             raise ConfigError(
-                f"Models must lie near one law; {named(kept[far])} are more than 10 % off the fit of the others. "
+                f"Models must lie within 10 % of one law; off the fit of the others: {named(kept[far])}. "
                 f"Pass drop_diverged=True to leave them out."
             )
         x, y, kept = np.delete(x, far), np.delete(y, far), np.delete(kept, far)

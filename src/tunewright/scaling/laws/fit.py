@@ -198,10 +198,10 @@ def _level(level: float) -> None:
 
 
 def named(positions: Positions) -> str:
-    """``run 3`` or ``runs 3, 8, 9 and 4 more``."""
+    """``run 3 (counted from 0)`` or ``runs 3, 8, 9 and 4 more (counted from 0)``."""
     listed = [str(int(p)) for p in positions[:8]]
     more = f" and {positions.size - 8} more" if positions.size > 8 else ""
-    return f"run{'s' if positions.size > 1 else ''} {', '.join(listed)}{more}"
+    return f"run{'s' if positions.size > 1 else ''} {', '.join(listed)}{more} (counted from 0)"
 
 
 def outlying(residuals: Array, factor: float, least: float) -> Positions:

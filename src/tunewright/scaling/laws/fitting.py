@@ -83,13 +83,14 @@ def fit_loss(
     columns = {"params": params, "tokens": tokens, "loss": loss}
     k = 4 if tied else 5
     data, kept = checked(columns, "loss", coefficients=k, drop_diverged=drop_diverged)
+    _counted(data, {"params": PARAMS, "tokens": TOKENS})
     problem = _Loss(data["params"], data["tokens"], data["loss"], tied, delta)
     theta = problem.best()
     far = outlying(problem.residuals(theta[None])[0], 8.0, 0.1)
     if far.size:
         if not drop_diverged:
             raise ConfigError(
-                f"Runs must lie near one law; {named(kept[far])} are more than 10 % off the fit of the others, as diverged runs are. "
+                f"Runs must lie within 10 % of one law; off the fit of the others, as diverged runs are: {named(kept[far])}. "
                 f"Pass drop_diverged=True to leave them out."
             )
         kept = np.delete(kept, far)
@@ -174,18 +175,19 @@ def fit_power(
         )
     columns = {**inputs, output: target}
     data, kept = checked(columns, output, coefficients=len(keys) + 1, drop_diverged=drop_diverged)
+    known = {"params": PARAMS, "tokens": TOKENS, **(units or {})}
+    _counted(data, {k: v for k, v in known.items() if k in keys})
     _separable(data, keys)
     base = _weights(weights, np.size(target))[kept]
     far = _far_off(data, keys, output, base)
     if far.size:
         if not drop_diverged:
             raise ConfigError(
-                f"Runs must lie near one law; {named(kept[far])} are more than a factor of three off the fit of the others. "
+                f"Runs must lie within a factor of three of one law; off the fit of the others: {named(kept[far])}. "
                 f"Pass drop_diverged=True to leave them out."
             )
         data = {c: np.delete(v, far) for c, v in data.items()}
         kept, base = np.delete(kept, far), np.delete(base, far)
-    known = {"params": PARAMS, "tokens": TOKENS, **(units or {})}
     read = tuple(known.get(key, Input(key, key)) for key in keys)
     fit = _power_fit(data, keys, base, bootstrap, seed, _Named(name, output, unit, read))
     gate(fit.explained, least_explained)
@@ -405,6 +407,13 @@ def _power(keys: tuple[str, ...]) -> Any:
 
 def _box(data: Mapping[str, Array], keys: Sequence[str]) -> Box:
     return Box({k: (float(data[k].min()), float(data[k].max())) for k in keys})
+
+
+def _counted(data: Mapping[str, Array], inputs: Mapping[str, Input]) -> None:
+    """Refuses columns whose numbers are so small or large that their unit must be another."""
+    for name, known in inputs.items():
+        known.read(float(data[name].min()))
+        known.read(float(data[name].max()))
 
 
 def _separable(data: Mapping[str, Array], keys: Sequence[str]) -> None:

@@ -21,6 +21,7 @@ _LETTERS = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
 _THOUSANDS = re.compile(r"\d{1,3}(,\d{3})+[kmbt]?", re.IGNORECASE)
 _WORDS = {1e9: "billions", 1e6: "millions"}
 Z95 = 1.959963984540054
+_BELOW = 10.0
 LEARNING_RATE = "learning rate"
 BATCH_SIZE = "batch size"
 
@@ -197,7 +198,8 @@ class Law:
         spread: Standard deviations of constants, where known.
         log_sd: ``log_sd(inputs)``, standard deviation of the logarithm of the prediction; None where unknown.
         contradicts: Laws that must not be combined with it, and why.
-        margin: Up to this factor outside the box it answers with a warning, beyond it refuses.
+        margin: Up to this factor above the box it answers with a warning, beyond it refuses; below the box up to ten, or the margin
+            if that is less.
         note: What a reader should know of the constants.
         doubt: ``doubt(known)``, from everything known of a run the reason why the law does not apply to it, or None.
     """
@@ -242,12 +244,13 @@ class Law:
         read = self._read(inputs)
         outside = self.box.outside(read)
         warnings = [self._outside(name, read[name], factor) for name, factor in outside.items()]
-        worst = max(outside.values(), default=1.0)
-        if worst > self.margin and not extrapolate:
-            raise ConfigError(
-                f"{self.name} answers up to a factor of {self.margin:g} outside the range it was fitted in; "
-                f"{' '.join(warnings)} Pass extrapolate=True to have the number nonetheless."
-            )
+        for name, factor in outside.items():
+            limit = self.margin if read[name] > self.box.ranges[name][1] else min(self.margin, _BELOW)
+            if factor > limit and not extrapolate:
+                raise ConfigError(
+                    f"{self.name} answers up to a factor of {limit:g} outside the range it was fitted in; "
+                    f"{' '.join(warnings)} Pass extrapolate=True to have the number nonetheless."
+                )
         value = float(self.evaluate(**read))
         if not math.isfinite(value):
             raise ConfigError(f"{self.name} gives no finite number for {dict(read)}. Check the inputs.")

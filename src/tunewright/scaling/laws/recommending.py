@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ _ORDER = (
     "downstream error",
 )
 _APART = 2.0
+_SEQUENCES = 1e4
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +186,8 @@ def recommend(
             ``base_batch`` and ``base_flops``.
 
     Raises:
-        ConfigError: If nothing was given, an input is unknown or has the wrong unit, or a law of ``only`` is not there.
+        ConfigError: If nothing was given or too little for any law, an input is unknown or has the wrong unit, or a law of ``only``
+            is not there.
     """
     taken = [law.name for law in extra if law.name in PUBLISHED]
     if taken:
@@ -196,6 +199,21 @@ def recommend(
     given = {"params": params, "tokens": tokens, "flops": flops, **known}
     inputs = _read(laws.values(), {k: v for k, v in given.items() if v is not None})
     notes: list[str] = []
+    if {"params", "tokens", "flops"} <= set(inputs):
+        ratio = inputs["flops"] / (6 * inputs["params"] * inputs["tokens"])
+        if max(ratio, 1 / ratio) > _APART:
+            notes.append(
+                f"flops of {inputs['flops']:.3g} are {ratio:.3g} times 6 x params x tokens: laws by compute answer for another run than "
+                "those by parameters and tokens; leave one of the three out."
+            )
+    notes += [
+        f"{name} is counted in tokens per step, and {short(value)} are few: if sequences are meant, multiply by their length."
+        for name, value in (
+            ("base_batch", inputs.get("base_batch")),
+            ("batch", None if batch is None else BATCH_INPUT.read(batch)),
+        )
+        if value is not None and value < _SEQUENCES
+    ]
     if "flops" not in inputs and {"params", "tokens"} <= set(inputs):
         inputs["flops"] = 6 * inputs["params"] * inputs["tokens"]
         notes.append(
@@ -215,9 +233,21 @@ def recommend(
             rows.append(Row(law, None, str(error)))
     if batch is not None:
         notes += _about(BATCH_INPUT.read(batch), rows)
+    if not rows:
+        near = {n: m for n, m in unasked.items() if set(laws[n].needs) & set(inputs)}
+        raise ConfigError(_too_little(inputs, near or unasked))
+    if only is not None:
+        notes += [f"{n} was not asked: it needs {' and '.join(m)}." for n, m in unasked.items()]
     rows.sort(key=lambda r: _rank(r.law.output))
     notes += _silent(rows, {n: laws[n] for n in unasked}, unasked)
     return Recommendations(inputs, tuple(rows), tuple(_conflicts(rows)), unasked, tuple(notes))
+
+
+def _too_little(inputs: Mapping[str, float], unasked: Mapping[str, tuple[str, ...]]) -> str:
+    """Why no law could be asked, with the nearest of those that go by what is there."""
+    order = sorted(unasked, key=lambda n: (len(unasked[n]), n))
+    wanted = "; ".join(f"{n} needs {' and '.join(unasked[n])}" for n in order[:4])
+    return f"No law can be asked with {' and '.join(sorted(inputs))} alone: {wanted}. Pass more of it."
 
 
 def _silent(
@@ -250,7 +280,11 @@ def _chosen(laws: dict[str, Law], only: Iterable[str] | None) -> dict[str, Law]:
     wanted = list(only)
     absent = [n for n in wanted if n not in laws]
     if absent:
-        raise ConfigError(f"A law must be one of {', '.join(sorted(laws))}; got {absent}. Pick one of them.")
+        near = [n for n in sorted(laws) if n.startswith(absent[0])] or difflib.get_close_matches(
+            absent[0], laws, 3
+        )
+        hint = f"Did you mean {' or '.join(near[:3])}?" if near else "Pick one of them."
+        raise ConfigError(f"A law must be one of {', '.join(sorted(laws))}; got {', '.join(absent)}. {hint}")
     return {n: laws[n] for n in wanted}
 
 

@@ -10,6 +10,8 @@ from tunewright.scaling.laws.fitting import fit_loss, fit_power
 from tunewright.scaling.laws.law import BATCH, BATCH_SIZE, FLOPS, LEARNING_RATE, PARAMS, TOKENS
 
 _INPUTS = ("params", "tokens", "flops")
+KNOWN = frozenset({*_INPUTS, "loss", "lr", "batch"})
+"""Columns that are read; others are left alone."""
 _UNITS = {"params": PARAMS, "tokens": TOKENS, "flops": FLOPS, "batch": BATCH}
 
 
