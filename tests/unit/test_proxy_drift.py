@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunewright.errors import ConfigError
+from tunewright.scaling import drift
 from tunewright.scaling.drift import Optimum, apart, extrapolated, optimum, pooled, slope
 
 RANGE = (2.0**-12, 1.0)
@@ -137,3 +138,14 @@ def test_the_best_of_what_few_rates_were_let_through_may_be_far_from_the_best() 
     # A training that diverged beyond them was tried, too.
     high = optimum(2.0 ** np.append(z, -2), np.append(0.1 * (z + 1) ** 2, math.inf), RANGE, rng())
     assert high.edge == ""
+
+
+def test_many_trainings_are_resampled_bit_by_bit_to_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    z = np.linspace(-9, -1, 300)
+    loss = 0.1 * (z + 5) ** 2 + 0.05 * rng(1).standard_normal(300)
+    at_once = optimum(2.0**z, loss, RANGE, rng())
+    monkeypatch.setattr(drift, "_ROOM", 1000)
+    in_bits = optimum(2.0**z, loss, RANGE, rng())
+    assert in_bits.rate == pytest.approx(at_once.rate, rel=1e-12)
+    assert in_bits.draws == pytest.approx(at_once.draws, rel=1e-9)
+    assert len(in_bits.draws) == 400

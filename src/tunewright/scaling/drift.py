@@ -35,6 +35,8 @@ EDGE = 0.05
 _HAIR = 1e-6
 _STEP = 2.0**0.25
 _DRAWS = 400
+_TINY = 1e-13
+_ROOM = 1_000_000  # numbers in hand at a time
 Z = 1.6449
 
 
@@ -157,9 +159,7 @@ def optimum(
     margin = EDGE * (high - low)
     least, most = max(low + margin, float(z.min()) + _HAIR), min(high - margin, float(z.max()) - _HAIR)
     z, loss, more, n = z[good], loss[good], more[good], int(good.sum())
-    # The first row is the trainings as they are, the others resample them.
-    rows = np.vstack([np.arange(n), rng.integers(0, n, size=(_DRAWS, n))])
-    found = _lowest(z[rows], loss[rows], more[rows])
+    found = _resampled(z, loss, more, rng)
     at, draws = float(found.at[0]), found.at[1:]
     ends = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Optimum(
@@ -177,6 +177,17 @@ def optimum(
         shared,
         float(found.loss[1:].std()),
     )
+
+
+def _resampled(z: Floats, loss: Floats, more: Floats, rng: np.random.Generator) -> _Parabolas:
+    """The lowest point for the trainings as they are, then for each resample of them; many trainings bit by bit."""
+    n = len(z)
+    found = [_lowest(z[None], loss[None], more[None])]
+    bit = max(1, _ROOM // n)
+    for begin in range(0, _DRAWS, bit):
+        rows = rng.integers(0, n, size=(min(bit, _DRAWS - begin), n))
+        found.append(_lowest(z[rows], loss[rows], more[rows]))
+    return _Parabolas(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
 
 def _lowest(z: Floats, loss: Floats, more: Floats) -> _Parabolas:
@@ -197,7 +208,10 @@ def _lowest(z: Floats, loss: Floats, more: Floats) -> _Parabolas:
     if p and keep >= 2 * (3 + p):
         more = np.take_along_axis(more, order[:, :, None], 1)
         columns = np.concatenate([columns, more - more[:, :1]], axis=2)
-    fit = (np.linalg.pinv(columns) @ loss[:, :, None])[:, :, 0]
+    # Normal equations: tens of times as fast as a decomposition of the columns, which are few and of like size.
+    across = columns.transpose(0, 2, 1)
+    inverse = np.linalg.pinv(across @ columns, rcond=_TINY, hermitian=True)
+    fit = (inverse @ (across @ loss[:, :, None]))[:, :, 0]
     c, b, a = fit[:, 0], fit[:, 1], fit[:, 2]
     distinct = (np.diff(np.sort(z, axis=1), axis=1) > 0).sum(axis=1) + 1
     good = (distinct >= 3) & (a > 0.0)
