@@ -16,10 +16,10 @@ from tunewright.core.trial import FAILURES, Trial
 from tunewright.errors import ConfigError
 
 _WIDE, _HALF, _NARROW = 1060, 560, 330
-_FULL_WIDTH = ("slice", "parallel", "pareto")
+_FULL_WIDTH = ("slice", "parallel", "pareto", "transfer")
 _TOP = 10
 _SHOWN = (
-    "history", "importance", "curves", "inside", "chosen", "timeline", "pareto", "parallel", "slice",
+    "history", "transfer", "importance", "curves", "inside", "chosen", "timeline", "pareto", "parallel", "slice",
 )  # fmt: skip
 _PAGE = """
 :root{color-scheme:light dark;--page:#f5f6f8}@media (prefers-color-scheme:dark){:root{--page:#12161c}}
@@ -63,6 +63,8 @@ def html(study: Charted, extra: Sequence[Section] = ()) -> str:
     cards = [_section(s) for s in extra]
     for kind in _SHOWN:
         if kind == "pareto" and study.problem.m < 2:
+            continue
+        if kind == "transfer" and study.problem.scale is None:
             continue
         if kind == "curves" and not any(t.reports for t in study.trials):
             continue

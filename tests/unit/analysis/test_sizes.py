@@ -76,6 +76,8 @@ def test_other_charts_and_the_page_of_a_study_say_sizes_too():
     text = html(RANDOM)
     assert "trainings of the target, width 512, spent" in text
     assert "width 128 · step 4" in text
+    assert "From small to large" in text
+    assert "From small to large" not in html(studies.stepped())
     forked = studies.sized("pbt(random)", 12, scale=Scale({"width": (64, 512)}, steps=4))
     drawn = figure(forked, "lineage")
     assert drawn.panels[0].x.kind == "names"
