@@ -4,7 +4,8 @@
 
 *Do not use when*: the network has no residual branches, or they end in a ReLU: what has a mean adds up however small its share,
 so let them end in a linear layer or take the mean off. With blocks of several layers (transformers) the best rate still drifts
-with depth, which the paper proves to be so for every choice of exponents; check with two depths first.
+with depth, which the paper proves to be so for every choice of exponents; check with two depths first. (In this project's check,
+``depth_mup``, with depths up to 48 and 100 steps, blocks of two layers drifted no more than those of one.)
 
 *Paper*: ``depth-mup``: Yang et al. 2023, Tensor Programs VI, arXiv:2310.02244, table 1. ``depthwise``: Bordelon et al. 2023,
 arXiv:2309.16620, table 1.
