@@ -152,7 +152,8 @@ def test_at_the_base_nothing_changes(name: str, family: str) -> None:
 
 @pytest.mark.parametrize("name", ["mup"])
 @pytest.mark.parametrize("family", ["mlp", "transformer"])
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+@pytest.mark.filterwarnings("ignore:Adam adds its decay")
 def test_both_forms_train_alike(name: str, family: str, optimizer: Any) -> None:
     """The abc symmetry: a multiplier may go into first values and rates, here in double precision and with no eps."""
     losses = []
@@ -160,8 +161,9 @@ def test_both_forms_train_alike(name: str, family: str, optimizer: Any) -> None:
         torch.manual_seed(0)
         model, plan = planned(name, family, optimizer, form=form)
         model = model.double()
-        groups = plan.param_groups(0.01, 0.1 if optimizer == "adamw" else 0.0, model=model, eps=1e-30)
-        chosen: Any = torch.optim.AdamW if optimizer == "adamw" else torch.optim.SGD
+        groups = plan.param_groups(0.01, 0.1, model=model, eps=1e-30)
+        kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+        chosen: Any = kinds[optimizer]
         if optimizer == "sgd":
             groups = [{k: v for k, v in g.items() if k != "eps"} for g in groups]
         stepper = chosen(groups, lr=0.01)

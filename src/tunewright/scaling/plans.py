@@ -526,7 +526,9 @@ def _folded(found: Scales, optimizer: str) -> Scales:
         return replace(found, std=std, multiplier=1.0)
     if optimizer in ("sgd", "kfac"):
         return replace(found, std=std, lr=found.lr * c * c, wd=found.wd / (c * c), multiplier=1.0)
-    return replace(found, std=std, lr=found.lr * c, wd=found.wd / c, eps=found.eps / c, multiplier=1.0)
+    # Adam's decay joins the gradient, that of the others the step
+    wd = found.wd / (c * c if optimizer == "adam" else c)
+    return replace(found, std=std, lr=found.lr * c, wd=wd, eps=found.eps / c, multiplier=1.0)
 
 
 def _drawn(entry: Entry, seed: int) -> torch.Tensor:
