@@ -123,12 +123,7 @@ def compare(
     grows = False
     for name, weight in model.weights.items():
         was = base.weights[stacks.counterpart(name)]
-        if was.std is not None and not math.isfinite(was.std):
-            raise ConfigError(
-                f"First values of the base must be finite; those of {name} are not. Build it anew."
-            )
-        if weight.std is not None and not math.isfinite(weight.std):  # of memory that was never written
-            weight = replace(weight, std=None)
+        weight = _known(name, weight, was)
         other = weight
         if delta is not None and beside is not None:
             other = delta.weights.get(beside.counterpart(name), weight)
@@ -155,15 +150,33 @@ def compare(
             "The base must be smaller (or larger) than the model; both have the same shapes, so nothing says what grows. Pass "
             "delta, the same model at any other size."
         )
-    if any(w.std is None for w in base.weights.values()):
-        notes.append(
-            "The base has no values (it is on the meta device): first values are taken to be PyTorch's own. Build it with values if "
-            "the model sets its own."
-        )
+    notes.extend(_of_base(base))
     depths = {b: stacks.depth(owner + ".") for b, owner in model.branches.items()}
     heads = _heads(model, base, stacks)
     found = {k: v for k, v in aliases.items() if v}
     return Grown(tensors, found, depths, heads, tuple(notes), frozenset(kept))
+
+
+def _known(name: str, weight: Weight, was: Weight) -> Weight:
+    """The weight without values that say nothing.
+
+    Raises:
+        ConfigError: If those of the base say nothing.
+    """
+    if was.std is not None and not math.isfinite(was.std):
+        raise ConfigError(f"First values of the base must be finite; those of {name} are not. Build it anew.")
+    if weight.std is not None and not math.isfinite(weight.std):  # of memory that was never written
+        return replace(weight, std=None)
+    return weight
+
+
+def _of_base(base: Shapes) -> list[str]:
+    if all(w.std is not None for w in base.weights.values()):
+        return []
+    return [
+        "The base has no values (it is on the meta device): first values are taken to be PyTorch's own. Build it with values if the "
+        "model sets its own."
+    ]
 
 
 def _check_roles(asked: Mapping[str, Role], model: Shapes) -> None:

@@ -17,7 +17,7 @@ import math
 import re
 import warnings
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
@@ -189,21 +189,8 @@ class Plan:
         owner = model if model is not None else (self._model() if self._model else None)
         if owner is None:
             raise ConfigError("param_groups needs the model of the plan; it is gone. Pass model=model.")
-        if eps is None and self.optimizer in ("kfac", "shampoo") and self.rule != "sp":
-            warnings.warn(
-                f"Under {self.rule} the eps of {self.optimizer} follows the size as the rate does, and these groups have none: pass "
-                "eps=, the optimizer's at the base size (only K-FAC's relative damping needs none).",
-                ScalingWarning,
-                2,
-            )
-        if weight_decay and self.optimizer == "adam" and self.rule != "sp":
-            warnings.warn(
-                f"Adam adds its decay to the gradient and normalises both, so how much decays depends on the size of gradients: under "
-                f"{self.rule} it is scaled only by how they begin, and a coordinate check does not show what is lost later. Use AdamW "
-                "and plan(..., optimizer='adamw').",
-                ScalingWarning,
-                2,
-            )
+        for doubt in self._doubts(weight_decay, eps):
+            warnings.warn(doubt, ScalingWarning, 2)
         named = self._match(owner)
         thawed = [n for n, e in self.entries.items() if e.frozen and named[n].requires_grad]
         if thawed:
@@ -224,6 +211,19 @@ class Plan:
             groups[key]["params"].append(named[name])
             groups[key]["names"].append(name)
         return list(groups.values())
+
+    def _doubts(self, weight_decay: float, eps: float | None) -> Iterator[str]:
+        if eps is None and self.optimizer in ("kfac", "shampoo") and self.rule != "sp":
+            yield (
+                f"Under {self.rule} the eps of {self.optimizer} follows the size as the rate does, and these groups have none: pass "
+                "eps=, the optimizer's at the base size (only K-FAC's relative damping needs none)."
+            )
+        if weight_decay and self.optimizer == "adam" and self.rule != "sp":
+            yield (
+                f"Adam adds its decay to the gradient and normalises both, so how much decays depends on the size of gradients: under "
+                f"{self.rule} it is scaled only by how they begin, and a coordinate check does not show what is lost later. Use AdamW "
+                "and plan(..., optimizer='adamw')."
+            )
 
     def table(self) -> str:
         """The plan as text, a line per tensor."""

@@ -253,15 +253,10 @@ def rate_check(
         began = time.perf_counter()
         at = {along: size}
         plan = task.build(int(seeds[0]), at)[1]
-        if side_by_side:
-            try:
-                losses.append(task.together(plan, at, grid, seeds, _as(how, optimizer)))
-            except NotStacked:
-                if how is not None or optimizer not in ("sgd", "adam", "adamw"):
-                    raise
-                side_by_side = False
-        if not side_by_side:
-            losses.append(np.array([[task.alone(at, r, s, make) for s in seeds] for r in grid.tolist()]))
+        done = task.together(plan, at, grid, seeds, how) if side_by_side else None
+        if done is None:
+            done = np.array([[task.alone(at, r, s, make) for s in seeds] for r in grid.tolist()])
+        losses.append(done)
         weights.append(sum(math.prod(e.shape) for e in plan.entries.values()))
         seconds.append(time.perf_counter() - began)
     base = family.base[along] if family.base[along] in found else found[0]
@@ -305,20 +300,25 @@ class _Task:
         return self.family.build(self.rule, seed, optimizer=self.optimizer, **at)
 
     def together(
-        self, plan: Plan, at: Mapping[str, int], grid: Floats, seeds: Sequence[int], how: How
-    ) -> Floats:
-        """Final losses by rate and seed, all trained side by side."""
-        done = sweep(
-            lambda seed: self.build(seed, at)[0],
-            grid.tolist(),
-            seeds,
-            self.batches,
-            self.loss,
-            steps=self.steps,
-            how=how,
-            plan=plan,
-            held_out=self.held_out,
-        )
+        self, plan: Plan, at: Mapping[str, int], grid: Floats, seeds: Sequence[int], how: How | None
+    ) -> Floats | None:
+        """Final losses by rate and seed, all trained side by side; None if they cannot be, but can one by one."""
+        try:
+            done = sweep(
+                lambda seed: self.build(seed, at)[0],
+                grid.tolist(),
+                seeds,
+                self.batches,
+                self.loss,
+                steps=self.steps,
+                how=_as(how, self.optimizer),
+                plan=plan,
+                held_out=self.held_out,
+            )
+        except NotStacked:
+            if how is not None or self.optimizer not in ("sgd", "adam", "adamw"):
+                raise
+            return None
         return done.final
 
     def alone(self, at: Mapping[str, int], rate: float, seed: int, make: Make | None) -> float:

@@ -189,36 +189,13 @@ def recommend(
         ConfigError: If nothing was given or too little for any law, an input is unknown or has the wrong unit, or a law of ``only``
             is not there.
     """
-    taken = [law.name for law in extra if law.name in PUBLISHED]
-    if taken:
-        raise ConfigError(
-            f"A law of your own needs a name of its own; got {taken}, which are published ones. Rename it."
-        )
-    laws = {**PUBLISHED, **{law.name: law for law in extra}}
-    laws = _chosen(laws, only)
+    laws = _chosen(extra, only)
     given = {"params": params, "tokens": tokens, "flops": flops, **known}
     inputs = _read(laws.values(), {k: v for k, v in given.items() if v is not None})
-    notes: list[str] = []
-    if {"params", "tokens", "flops"} <= set(inputs):
-        ratio = inputs["flops"] / (6 * inputs["params"] * inputs["tokens"])
-        if max(ratio, 1 / ratio) > _APART:
-            notes.append(
-                f"flops of {inputs['flops']:.3g} are {ratio:.3g} times 6 x params x tokens: laws by compute answer for another run than "
-                "those by parameters and tokens; leave one of the three out."
-            )
-    notes += [
-        f"{name} is counted in tokens per step, and {short(value)} are few: if sequences are meant, multiply by their length."
-        for name, value in (
-            ("base_batch", inputs.get("base_batch")),
-            ("batch", None if batch is None else BATCH_INPUT.read(batch)),
-        )
-        if value is not None and value < _SEQUENCES
-    ]
-    if "flops" not in inputs and {"params", "tokens"} <= set(inputs):
-        inputs["flops"] = 6 * inputs["params"] * inputs["tokens"]
-        notes.append(
-            f"flops = 6 x params x tokens = {inputs['flops']:.3g}, the usual estimate for a dense transformer."
-        )
+    meant = None if batch is None else BATCH_INPUT.read(batch)
+    notes = [*_about_inputs(inputs, meant)]
+    if {"params", "tokens"} <= set(inputs):
+        inputs.setdefault("flops", 6 * inputs["params"] * inputs["tokens"])
     rows: list[Row] = []
     unasked: dict[str, tuple[str, ...]] = {}
     for law in laws.values():
@@ -231,8 +208,8 @@ def recommend(
             rows.append(Row(law, said, "", (law.doubt(inputs) if law.doubt else None) or ""))
         except ConfigError as error:
             rows.append(Row(law, None, str(error)))
-    if batch is not None:
-        notes += _about(BATCH_INPUT.read(batch), rows)
+    if meant is not None:
+        notes += _about(meant, rows)
     if not rows:
         near = {n: m for n, m in unasked.items() if set(laws[n].needs) & set(inputs)}
         raise ConfigError(_too_little(inputs, near or unasked))
@@ -241,6 +218,25 @@ def recommend(
     rows.sort(key=lambda r: _rank(r.law.output))
     notes += _silent(rows, {n: laws[n] for n in unasked}, unasked)
     return Recommendations(inputs, tuple(rows), tuple(_conflicts(rows)), unasked, tuple(notes))
+
+
+def _about_inputs(inputs: Mapping[str, float], batch: float | None) -> Iterable[str]:
+    """What is derived, what contradicts itself, and what may be counted in another unit."""
+    for name, value in (("base_batch", inputs.get("base_batch")), ("batch", batch)):
+        if value is not None and value < _SEQUENCES:
+            yield (
+                f"{name} is counted in tokens per step, and {short(value)} are few: if sequences are meant, multiply by their length."
+            )
+    if not {"params", "tokens"} <= set(inputs):
+        return
+    usual = 6 * inputs["params"] * inputs["tokens"]
+    if "flops" not in inputs:
+        yield f"flops = 6 x params x tokens = {usual:.3g}, the usual estimate for a dense transformer."
+    elif not 1 / _APART <= inputs["flops"] / usual <= _APART:
+        yield (
+            f"flops of {inputs['flops']:.3g} are {inputs['flops'] / usual:.3g} times 6 x params x tokens: laws by compute answer for "
+            "another run than those by parameters and tokens; leave one of the three out."
+        )
 
 
 def _too_little(inputs: Mapping[str, float], unasked: Mapping[str, tuple[str, ...]]) -> str:
@@ -274,7 +270,13 @@ def _rank(output: str) -> int:
     return _ORDER.index(output) if output in _ORDER else len(_ORDER)
 
 
-def _chosen(laws: dict[str, Law], only: Iterable[str] | None) -> dict[str, Law]:
+def _chosen(extra: Sequence[Law], only: Iterable[str] | None) -> dict[str, Law]:
+    taken = [law.name for law in extra if law.name in PUBLISHED]
+    if taken:
+        raise ConfigError(
+            f"A law of your own needs a name of its own; got {taken}, which are published ones. Rename it."
+        )
+    laws = {**PUBLISHED, **{law.name: law for law in extra}}
     if only is None:
         return laws
     wanted = list(only)
