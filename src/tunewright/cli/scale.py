@@ -9,7 +9,10 @@ import click
 _COMMANDS = {
     "plan": ("scale_plan", "Show what a parametrization gives every tensor of a model at a size."),
     "check": ("scale_check", "Check that a parametrization does what it claims on a model."),
-    "transfer": ("scale_transfer", "Settings of the target from a study of smaller models, or why there are none."),
+    "transfer": (
+        "scale_transfer",
+        "Settings of the target from a study of smaller models, or why there are none.",
+    ),
     "predict": ("scale_predict", "Recommendations of every scaling law that applies, side by side."),
 }
 

@@ -33,7 +33,12 @@ PAGES = {
     "surrogate": "surrogate", "stopping": "stopping", "edf": "compare", "transfer": "transfer",
 }  # fmt: skip
 """The page that each kind of chart is on; others are on the overview."""
-_TITLES = {"transfer": "From small to large", "edf": "Distribution of results", "slice": "Each parameter", "parallel": "Whole configurations"}
+_TITLES = {
+    "transfer": "From small to large",
+    "edf": "Distribution of results",
+    "slice": "Each parameter",
+    "parallel": "Whole configurations",
+}
 _SOME = 100
 _MOST = 64 << 20
 _BLOCK = 20_000

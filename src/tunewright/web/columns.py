@@ -415,7 +415,9 @@ class Columns:
             if fidelity is None
             else {"name": "step", "low": fidelity.low, "high": fidelity.high},
             "sizes": [] if scale is None else [stage.name for stage in scale.stages],
-            "places": {} if scale is None else {s: scale.words(s) for s in np.unique(self._step[rows]).tolist()},
+            "places": {}
+            if scale is None
+            else {s: scale.words(s) for s in np.unique(self._step[rows]).tolist()},
             "best": self.best,
             "states": list(STATES),
             "state": self._state[rows].tolist(),
