@@ -78,7 +78,7 @@ def _train(kind: str, dropout: float, seed: int, epochs: int, decay: float = 0.0
     def test(m: Any) -> float:
         return float(torch.nn.functional.cross_entropy(m(x).reshape(-1, _LETTERS), y.reshape(-1)))
 
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=decay)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=decay, fused=True)
     return train_repeated(
         model,
         data,
