@@ -2,7 +2,7 @@
 
 Two tasks: an MLP of width 256 on the digits of scikit-learn, and a transformer of width 128 over letters of a generated
 language. The proxies have an eighth and a quarter of that width. Rate and momentum of Adam are searched with TPE. Direct tuning
-trains the target in each of 15 trials, under standard parametrization, on the digits also under muP. A proxy study trains both
+trains the target in each of 15 trials, under standard parametrization and under muP. A proxy study trains both
 proxies in every trial, for as many trials as fit, with the one training of the target at the end, in a fifth of what direct
 tuning spends. Costs are counted in trainings of the target by 6 N D, and in seconds of the processor.
 
@@ -199,9 +199,7 @@ def judged(task: Task, rule: str, params: dict[str, Any], seed: int, repeats: in
     )
 
 
-def searches(
-    task: Task, seed: int, trials: int, repeats: int, both: bool = True
-) -> dict[str, dict[str, float]]:
+def searches(task: Task, seed: int, trials: int, repeats: int) -> dict[str, dict[str, float]]:
     """All searches of one seed: loss of each, its cost in trainings of the target and in seconds.
 
     Args:
@@ -209,11 +207,10 @@ def searches(
         seed: Of the search.
         trials: Trainings of the target that direct tuning may have.
         repeats: Trainings that judge a search.
-        both: Whether to tune directly under muP, too, and to have the proxies choose the rule.
     """
     share = trials / 5
     out: dict[str, dict[str, float]] = {}
-    for rule in ("sp", "mup") if both else ("sp",):
+    for rule in ("sp", "mup"):
         params, losses, seconds = direct(task, rule, seed, trials)
         for name, n in (("", trials), (", a fifth", max(1, int(share)))):
             best = params[int(np.argmin(losses[:n]))]
@@ -223,9 +220,7 @@ def searches(
                 "seconds": seconds * n / trials,
                 "rate": best["lr"],
             }
-    ways: dict[str, str | tuple[str, ...]] = {"transfer, mup": "mup"}
-    if both:
-        ways["transfer, mup or sp"] = ("mup", "sp")
+    ways: dict[str, str | tuple[str, ...]] = {"transfer, mup": "mup", "transfer, mup or sp": ("mup", "sp")}
     for name, rules in ways.items():
         found, settings, rule, seconds = by_proxy(task, rules, seed, share - 1)
         out[name] = {
@@ -278,7 +273,7 @@ def rows(quick: bool) -> list[dict[str, Any]]:
         return summary(task, [searches(task, 0, 10, 1)])
     few, many = digits(80), letters(60)
     out = summary(few, [searches(few, seed, 15, 2) for seed in range(5)])
-    return out + summary(many, [searches(many, seed, 15, 1, both=True) for seed in range(5)])
+    return out + summary(many, [searches(many, seed, 15, 1) for seed in range(5)])
 
 
 def main(argv: list[str] | None = None) -> int:
