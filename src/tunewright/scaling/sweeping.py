@@ -257,7 +257,7 @@ class _Stepper:
                 g = g + decay * w
             elif decay:
                 w.sub_(lr * decay * w)
-            w.sub_(lr * self._direction(name, g, t))
+            w.addcmul_(self._direction(name, g, t), lr, value=-1.0)
 
     def _direction(self, name: str, g: Tensor, t: int) -> Tensor:
         b1, b2 = self.how.betas
